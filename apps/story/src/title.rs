@@ -1,0 +1,172 @@
+//! What a story is called: the newest title record by a host, read from the story's log over Fireside's HTTP API.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// Records asked for at a time.
+const PAGE_RECORDS: usize = 200;
+/// How far back a title is looked for: beyond this the page shows the story without one until it has read that far itself.
+const PAGES_MAX: usize = 25;
+/// Stories whose title is remembered; past that the memory starts anew.
+const STORIES_MAX: usize = 10_000;
+/// How long somebody who joins waits for the title at most. It is a courtesy: the page finds it too.
+const PATIENCE: Duration = Duration::from_millis(800);
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Title {
+    pub(crate) text: String,
+    pub(crate) offset: u64,
+}
+
+/// What is known of one story: up to which offset of which epoch it was read, and the title found.
+#[derive(Clone)]
+struct Known {
+    epoch: String,
+    top: u64,
+    title: Option<Title>,
+}
+
+pub(crate) struct Titles {
+    client: reqwest::Client,
+    url: String,
+    api_key: String,
+    known: Mutex<BTreeMap<String, Known>>,
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    result: Option<History>,
+}
+
+#[derive(Deserialize)]
+struct History {
+    #[serde(default)]
+    publications: Vec<Publication>,
+    #[serde(default)]
+    epoch: String,
+    #[serde(default)]
+    offset: u64,
+}
+
+#[derive(Deserialize)]
+struct Publication {
+    #[serde(default)]
+    data: Value,
+    #[serde(default)]
+    info: Value,
+    #[serde(default)]
+    offset: u64,
+}
+
+impl Titles {
+    pub(crate) fn new(address: SocketAddr, api_key: String) -> Self {
+        Self {
+            client: reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap_or_default(),
+            url: format!("http://{address}/api/history"),
+            api_key,
+            known: Mutex::default(),
+        }
+    }
+
+    /// The title of a story, if it has one and Fireside answers in time.
+    pub(crate) async fn of(&self, story: &str) -> Option<Title> {
+        let known = {
+            let titles = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            titles.get(story).cloned()
+        };
+        let Some(read) = self.read(story, known.as_ref()).await else {
+            return known?.title;
+        };
+        let title = read.title.clone();
+        let mut titles = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if titles.len() >= STORIES_MAX && !titles.contains_key(story) {
+            titles.clear();
+        }
+        titles.insert(story.to_owned(), read);
+        title
+    }
+
+    /// Reads backwards from the newest record to the newest title, or to what was read before.
+    async fn read(&self, story: &str, known: Option<&Known>) -> Option<Known> {
+        let mut found: Option<Known> = None;
+        let mut since: Option<(String, u64)> = None;
+        for _ in 0..PAGES_MAX {
+            let page = self.page(story, since.as_ref()).await?;
+            let read = found.get_or_insert_with(|| Known {
+                epoch: page.epoch.clone(),
+                top: page.offset,
+                title: None,
+            });
+            let known = known.filter(|known| known.epoch == page.epoch);
+            for publication in &page.publications {
+                if let Some(known) = known.filter(|known| publication.offset <= known.top) {
+                    read.title.clone_from(&known.title);
+                    return found;
+                }
+                if let Some(text) = title_of(publication) {
+                    read.title = Some(Title { text, offset: publication.offset });
+                    return found;
+                }
+            }
+            match page.publications.last() {
+                Some(last) if last.offset > 1 => since = Some((page.epoch, last.offset)),
+                _ => return found,
+            }
+        }
+        found
+    }
+
+    async fn page(&self, story: &str, since: Option<&(String, u64)>) -> Option<History> {
+        let mut query = json!({
+            "channel": format!("story:{story}"),
+            "limit": PAGE_RECORDS,
+            "reverse": true,
+        });
+        if let Some((epoch, offset)) = since {
+            query["since"] = json!({ "epoch": epoch, "offset": offset });
+        }
+        let answer = self
+            .client
+            .post(&self.url)
+            .header("X-API-Key", &self.api_key)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(query.to_string())
+            .send()
+            .await
+            .ok()?;
+        let bytes = answer.bytes().await.ok()?;
+        serde_json::from_slice::<Envelope>(&bytes).ok()?.result
+    }
+}
+
+/// Only a host names a story; who wrote a record is what its token said, never a field of its body.
+fn title_of(publication: &Publication) -> Option<String> {
+    let by_host = publication.info["conn_info"]["role"] == "host";
+    let is_title = publication.data["type"] == "title";
+    let text = publication.data["text"].as_str()?.trim();
+    (by_host && is_title && !text.is_empty()).then(|| text.chars().take(200).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Publication, title_of};
+    use serde_json::json;
+
+    fn record(role: &str, body: serde_json::Value) -> Publication {
+        Publication { data: body, info: json!({ "conn_info": { "role": role } }), offset: 1 }
+    }
+
+    #[test]
+    fn only_a_hosts_record_names_a_story() {
+        let body = json!({ "type": "title", "text": " The Lamp " });
+        assert_eq!(title_of(&record("host", body.clone())), Some("The Lamp".to_owned()));
+        assert_eq!(title_of(&record("writer", body)), None);
+        assert_eq!(title_of(&record("host", json!({ "type": "paragraph", "text": "x" }))), None);
+        assert_eq!(title_of(&record("host", json!({ "type": "title", "text": "  " }))), None);
+    }
+}
