@@ -1,1 +1,32 @@
-//! placeholder
+//! What is true: names, positions, records, the gate, the channel, the outbox. No runtime, no clock, no randomness, no I/O.
+//!
+//! | look for | in |
+//! |---|---|
+//! | what a client asks and is told | [`command`], [`event`], [`refusal`] |
+//! | who may do what | [`gate`], [`namespace`] |
+//! | how records get their numbers | [`channel`] |
+//! | what a session is still owed | [`outbox`] |
+//! | every bound | [`limits`] |
+
+pub mod batch;
+pub mod checkpoint;
+pub mod command;
+pub mod event;
+pub mod fact;
+pub mod limits;
+pub mod name;
+pub mod namespace;
+pub mod position;
+pub mod record;
+pub mod refusal;
+
+pub use batch::{Batch, ProposalId};
+pub use checkpoint::{Checkpoint, KnownKey, OpenRun};
+pub use command::{Command, Request};
+pub use event::{Event, Outgoing, Reply};
+pub use fact::{Fact, Facts};
+pub use name::ChannelName;
+pub use namespace::{Durability, Namespace, Namespaces};
+pub use position::{Claimed, Epoch, Position};
+pub use record::{Author, Kind, Record};
+pub use refusal::{Code, Disconnect, Refusal, Unsubscribed};

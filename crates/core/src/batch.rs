@@ -1,0 +1,87 @@
+//! The records that were appended together: the unit of commit, of news, of encoding and of writing.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::name::ChannelName;
+use crate::position::{Epoch, Position};
+use crate::record::Record;
+
+/// How many encoded variants (protocol × framing × compression) a batch can keep.
+pub const SLOTS: usize = 8;
+
+/// The random id of a proposal, by which an append of unknown outcome is recognised. 0 is "none".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ProposalId(pub u128);
+
+/// Records `first ..= last` of one channel, committed once and shared by everybody who carries them.
+#[derive(Debug)]
+pub struct Batch {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The life of the log the offsets count in.
+    pub epoch: Epoch,
+    /// The proposal that put these records there.
+    pub proposal: ProposalId,
+    /// The proposal of the record before `first`; equal offsets alone do not prove equal logs.
+    pub previous: ProposalId,
+    /// At least one record, offsets ascending (dense as stored; with holes once merged for a slow reader).
+    pub records: Box<[Record]>,
+    cost: usize,
+    slots: [OnceLock<Bytes>; SLOTS],
+}
+
+impl Batch {
+    /// Wraps records that belong together. `records` must not be empty.
+    pub fn new(
+        channel: ChannelName,
+        epoch: Epoch,
+        proposal: ProposalId,
+        previous: ProposalId,
+        records: Vec<Record>,
+    ) -> Arc<Self> {
+        assert!(!records.is_empty(), "a batch has at least one record");
+        let cost = records.iter().map(Record::cost).sum();
+        Arc::new(Batch {
+            channel,
+            epoch,
+            proposal,
+            previous,
+            records: records.into_boxed_slice(),
+            cost,
+            slots: Default::default(),
+        })
+    }
+
+    /// Offset of the first record; 0 in a channel without history.
+    pub fn first(&self) -> u64 {
+        self.records[0].offset
+    }
+
+    /// Offset of the last record.
+    pub fn last(&self) -> u64 {
+        self.records[self.records.len() - 1].offset
+    }
+
+    /// The position of a reader that has all of it.
+    pub fn end(&self) -> Position {
+        Position::new(self.epoch, self.last())
+    }
+
+    /// The records after `offset`.
+    pub fn after(&self, offset: u64) -> &[Record] {
+        let from = self.records.partition_point(|r| r.offset <= offset && r.offset != 0);
+        &self.records[from..]
+    }
+
+    /// What it counts for in every byte budget, fixed at creation.
+    pub fn cost(&self) -> usize {
+        self.cost
+    }
+
+    /// The bytes of variant `slot`, made by the first who asks and shared by the others. Core and node never look inside.
+    pub fn encoded(&self, slot: usize, encode: impl FnOnce(&Batch) -> Bytes) -> &Bytes {
+        self.slots[slot].get_or_init(|| encode(self))
+    }
+}

@@ -1,0 +1,175 @@
+//! What a client is told.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::batch::Batch;
+use crate::name::ChannelName;
+use crate::position::{Epoch, Position};
+use crate::record::{Author, Record};
+use crate::refusal::{Refusal, Unsubscribed};
+
+/// Everything a client can be told, records apart (those travel as batches).
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The answer to command `id`.
+    Reply {
+        /// The command's number.
+        id: u32,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Somebody came.
+    Joined {
+        /// Where.
+        channel: ChannelName,
+        /// Who.
+        who: Arc<Author>,
+    },
+    /// Somebody left.
+    Left {
+        /// Where.
+        channel: ChannelName,
+        /// Who.
+        who: Arc<Author>,
+    },
+    /// The server opened a subscription for this client.
+    Subscribed {
+        /// The channel.
+        channel: ChannelName,
+        /// Its start.
+        start: Start,
+    },
+    /// The server ended a subscription.
+    Unsubscribed {
+        /// The channel.
+        channel: ChannelName,
+        /// Why.
+        why: Unsubscribed,
+    },
+    /// Are you there?
+    Ping,
+}
+
+/// The answer to one command.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// No.
+    Refused(Refusal),
+    /// You are.
+    Connected(Box<Connected>),
+    /// You follow.
+    Subscribed(Box<Start>),
+    /// You no longer follow.
+    Unsubscribed,
+    /// It is in the log (or went out, where there is none).
+    Published,
+    /// It is in the log, there (rpc `fireside.publish`).
+    PublishedAt {
+        /// Where; `None` in a channel without history.
+        position: Option<Position>,
+        /// The key was known: this is the first publish's position.
+        duplicate: bool,
+    },
+    /// The run has started, or had (rpc `ai.start`).
+    RunStarted {
+        /// Its id.
+        run: Arc<str>,
+        /// Its own log.
+        channel: ChannelName,
+        /// The epoch of that log.
+        epoch: Epoch,
+    },
+    /// What the stop met (rpc `ai.cancel`).
+    RunCancelled {
+        /// `cancelled`, `ended` (there was nothing to stop) or `remembered` (it stops the start that is still to come).
+        status: &'static str,
+    },
+    /// These are here.
+    Presence(Vec<Arc<Author>>),
+    /// So many are here.
+    PresenceStats {
+        /// Sessions.
+        clients: u32,
+        /// Users.
+        users: u32,
+    },
+    /// This is what was.
+    History(Box<Page>),
+    /// The method's result: one JSON value.
+    Rpc(Bytes),
+    /// The new token is taken.
+    Refreshed {
+        /// The session's id.
+        client: Arc<str>,
+        /// Seconds until it is over; `None` if never.
+        ttl_s: Option<u32>,
+    },
+    /// The new subscription token is taken.
+    SubRefreshed {
+        /// Seconds until it is over; `None` if never.
+        ttl_s: Option<u32>,
+    },
+}
+
+/// A session has begun.
+#[derive(Clone, Debug)]
+pub struct Connected {
+    /// The session's id, visible to others.
+    pub client: Arc<str>,
+    /// Seconds until the token is over; `None` if never.
+    pub ttl_s: Option<u32>,
+    /// Server-side subscriptions.
+    pub subs: Vec<(ChannelName, Start)>,
+    /// Seconds between pings.
+    pub ping_s: u32,
+    /// True if the client must answer them.
+    pub pong: bool,
+    /// Data from the backend's connect hook.
+    pub data: Option<Bytes>,
+}
+
+/// Where a subscription starts, and what became of the position it was asked to go on from.
+#[derive(Clone, Debug, Default)]
+pub struct Start {
+    /// The channel has history and may be recovered.
+    pub recoverable: bool,
+    /// The position is given (positioned or recoverable was asked and is allowed).
+    pub positioned: bool,
+    /// The newest position, or, when recovered, the position asked for. `None` in a channel without history.
+    pub position: Option<Position>,
+    /// Recovery was asked for.
+    pub was_recovering: bool,
+    /// Nothing is missing between the position asked for and what follows.
+    pub recovered: bool,
+    /// The first page of what was missed.
+    pub page: Vec<Record>,
+    /// The oldest record still there, told when a position is gone.
+    pub oldest: u64,
+    /// Seconds until the subscription is over; `None` if never.
+    pub ttl_s: Option<u32>,
+}
+
+/// A page of history.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The records, in the order asked for.
+    pub records: Vec<Record>,
+    /// The channel's newest position.
+    pub newest: Position,
+}
+
+/// One entry of an outbox: what a Sink is handed.
+#[derive(Clone, Debug)]
+pub enum Outgoing {
+    /// An event.
+    Event(Arc<Event>),
+    /// The records of `batch` after offset `after` (all of them in a channel without history).
+    Records {
+        /// The batch, shared.
+        batch: Arc<Batch>,
+        /// Offset of the last record the reader already has; below `batch.first()` unless the batch is cut.
+        after: u64,
+    },
+}

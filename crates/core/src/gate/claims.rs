@@ -1,0 +1,92 @@
+//! What a token says, once its signature is known to be good. Whether it is valid now is the gate's question.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// The claims of a connection token (names as in the token itself).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// `sub`: the user; empty for an anonymous one.
+    pub user: String,
+    /// `iss`.
+    pub issuer: String,
+    /// `aud`: one or several.
+    pub audience: Vec<String>,
+    /// `exp`, Unix seconds.
+    pub expires_s: Option<u64>,
+    /// `nbf`, Unix seconds.
+    pub not_before_s: Option<u64>,
+    /// `iat`, Unix seconds.
+    pub issued_s: Option<u64>,
+    /// `jti`.
+    pub id: String,
+    /// `tenant`.
+    pub tenant: String,
+    /// `info`: public about the user, one JSON value.
+    pub info: Option<Bytes>,
+    /// `channels` and the names in `subs`: server-side subscriptions.
+    pub channels: Vec<String>,
+    /// `caps`.
+    pub caps: Vec<Capability>,
+    /// A `channel` claim is there: this is a subscription token, never good for connecting.
+    pub channel: Option<String>,
+}
+
+/// One entry of `caps`: what is allowed where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Capability {
+    /// Rooms: the channel and all under its name.
+    pub rooms: Vec<Arc<str>>,
+    /// Channels: exact, or ending in one `*`.
+    pub channels: Vec<Arc<str>>,
+    /// What.
+    pub allow: Rights,
+}
+
+/// A set of rights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rights(u16);
+
+impl Rights {
+    /// Follow.
+    pub const SUBSCRIBE: Rights = Rights(1);
+    /// Write.
+    pub const PUBLISH: Rights = Rights(1 << 1);
+    /// Read what was.
+    pub const HISTORY: Rights = Rights(1 << 2);
+    /// See who is there.
+    pub const PRESENCE: Rights = Rights(1 << 3);
+    /// Start runs.
+    pub const AI_START: Rights = Rights(1 << 4);
+    /// Stop one's own runs.
+    pub const AI_CANCEL_OWN: Rights = Rights(1 << 5);
+    /// Stop anybody's runs.
+    pub const AI_CANCEL_ANY: Rights = Rights(1 << 6);
+    /// Everything.
+    pub const ALL: Rights = Rights(0x7f);
+
+    /// Reads a word of `allow`; the protocol's short words are understood. `None`: no such right.
+    pub fn parse(word: &str) -> Option<Rights> {
+        Some(match word {
+            "subscribe" | "sub" => Rights::SUBSCRIBE,
+            "publish" | "pub" => Rights::PUBLISH,
+            "history" | "hst" => Rights::HISTORY,
+            "presence" | "prs" => Rights::PRESENCE,
+            "ai.start" => Rights::AI_START,
+            "ai.cancel" | "ai.cancel.any" => Rights::AI_CANCEL_ANY,
+            "ai.cancel.own" => Rights::AI_CANCEL_OWN,
+            _ => return None,
+        })
+    }
+
+    /// Both sets.
+    pub fn and(self, other: Rights) -> Rights {
+        Rights(self.0 | other.0)
+    }
+
+    /// True if every right of `other` is in here.
+    pub fn has(self, other: Rights) -> bool {
+        self.0 & other.0 == other.0
+    }
+}

@@ -1,0 +1,76 @@
+//! Every bound of the server, by name. What a client can grow stops here; `fireside check` shows the effective values.
+
+/// Bytes of a channel's name (the Centrifuge protocol's own bound).
+pub const CHANNEL_NAME_BYTES_MAX: usize = 255;
+/// Bytes of a user's id (`sub`).
+pub const USER_BYTES_MAX: usize = 255;
+/// Bytes of a publish key.
+pub const KEY_BYTES_MAX: usize = 128;
+/// Bytes of a conflation key.
+pub const CONFLATE_BYTES_MAX: usize = 64;
+/// Bytes of an rpc method's name.
+pub const METHOD_BYTES_MAX: usize = 64;
+/// Bytes of a token.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a token's `info`.
+pub const INFO_BYTES_MAX: usize = 2 * 1024;
+/// Capabilities in one token.
+pub const CAPS_MAX: usize = 64;
+/// Names or patterns in one capability.
+pub const CAP_NAMES_MAX: usize = 128;
+/// Tags of one record, and bytes of each name and value.
+pub const TAGS_MAX: usize = 16;
+/// Bytes of a tag's name or value.
+pub const TAG_BYTES_MAX: usize = 128;
+/// Nesting of a JSON body.
+pub const JSON_DEPTH_MAX: usize = 32;
+/// Commands in one frame.
+pub const FRAME_COMMANDS_MAX: usize = 256;
+/// Records in one page of history or recovery.
+pub const PAGE_RECORDS_MAX: usize = 300;
+/// Bytes of one page of history or recovery; a page holds at least one record.
+pub const PAGE_BYTES_MAX: usize = 256 * 1024;
+/// Batches kept in memory for readers that are a little behind, per channel.
+pub const RING_BATCHES_MAX: usize = 64;
+/// Bytes of those batches, per channel.
+pub const RING_BYTES_MAX: usize = 256 * 1024;
+/// Records in one batch.
+pub const BATCH_RECORDS_MAX: usize = 512;
+/// Publishes that wait for their turn in one channel; more are refused as temporary.
+pub const WAITING_PUBLISHES_MAX: usize = 16 * 1024;
+/// Bytes of those publishes.
+pub const WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Publishes of one session that are not answered yet.
+pub const SESSION_PENDING_MAX: usize = 4 * 1024;
+/// Readers in one shard: an ordered queue drained by one task.
+pub const SHARD_READERS_MAX: usize = 512;
+/// Writes after which a draining shard yields.
+pub const SHARD_WRITES_PER_TURN: usize = 64;
+/// Keys that a channel remembers, whatever its records' retention.
+pub const DEDUP_KEYS_MAX: usize = 10_000;
+/// How long a key is remembered, in ms.
+pub const DEDUP_WINDOW_MS: u64 = 24 * 60 * 60 * 1000;
+/// Runs that may be open in one channel.
+pub const OPEN_RUNS_MAX: usize = 16;
+/// Text of one run in bytes, unless the namespace says otherwise.
+pub const RUN_TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of an `ai.start` input.
+pub const RUN_INPUT_BYTES_MAX: usize = 16 * 1024;
+/// The first records' worth of prompt that the server assembles by itself.
+pub const RUN_PROMPT_RECORDS_MAX: usize = 64;
+/// Bytes of that prompt.
+pub const RUN_PROMPT_BYTES_MAX: usize = 32 * 1024;
+/// Control entries (replies, pings) that wait for one session before it is closed as slow.
+pub const CONTROL_ENTRIES_MAX: usize = 4 * 1024;
+/// Records after which an awake channel writes a checkpoint.
+pub const CHECKPOINT_RECORDS: u64 = 4096;
+/// How long a channel without readers and work stays awake, in ms.
+pub const QUIET_MS: u64 = 5_000;
+/// Presence entries returned by one call.
+pub const PRESENCE_MAX: usize = 10_000;
+/// Sessions on one node, unless configured.
+pub const SESSIONS_MAX: usize = 18_000;
+/// How long a connection may take until it is a session, in ms.
+pub const HANDSHAKE_MS_MAX: u64 = 10_000;
+/// How long an expired token is tolerated for its refresh, in ms.
+pub const EXPIRED_GRACE_MS: u64 = 25_000;
