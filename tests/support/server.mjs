@@ -1,7 +1,7 @@
 // A Fireside process of a test's own: loopback, free ports, a scratch data directory, killed by its pid.
 import { spawn } from 'node:child_process';
 import { createHmac, randomUUID } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -91,9 +91,15 @@ class Server {
     await ready(`http://127.0.0.1:${this.internal}/readyz`, this);
   }
 
+  /** The server's own process: under a tracer it is the tracer's child. */
+  get pid() {
+    const { pid } = this.child;
+    return this.under.length ? Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim()) : pid;
+  }
+
   /** kill -9, and the corpse is awaited. */
   async kill() {
-    this.child.kill('SIGKILL');
+    process.kill(this.pid, 'SIGKILL');
     await this.ended;
   }
 
@@ -105,8 +111,9 @@ class Server {
   /** Orderly end; the scratch directory goes with it. */
   async stop() {
     if (this.child.exitCode === null && this.child.signalCode === null) {
-      this.child.kill('SIGTERM');
-      const late = setTimeout(() => this.child.kill('SIGKILL'), 10_000);
+      const { pid } = this;
+      process.kill(pid, 'SIGTERM');
+      const late = setTimeout(() => process.kill(pid, 'SIGKILL'), 10_000);
       await this.ended;
       clearTimeout(late);
     }
