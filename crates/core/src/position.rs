@@ -6,6 +6,11 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
+impl Epoch {
+    /// The epoch of a position that some other server gave out: no log ever bears it, so it matches none.
+    pub const FOREIGN: Epoch = Epoch(u64::MAX);
+}
+
 /// The last record a reader has, or may begin after: offsets are dense and start at 1, so 0 is "before everything".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {

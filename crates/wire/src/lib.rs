@@ -1,1 +1,51 @@
-//! placeholder
+//! How it is said: frames in, [`Request`]s out; [`Event`]s and [`Batch`]es in, bytes out. Pure: no runtime, clock or I/O.
+//!
+//! | look for | in |
+//! |---|---|
+//! | what every protocol can do | [`Protocol`] |
+//! | the Centrifuge client protocol v2 in JSON | [`centrifuge_json`] |
+//! | our own rpc methods: `fireside.publish`, `ai.start`, `ai.cancel` | [`rpc`] |
+//! | the shapes of the HTTP API | [`api`] |
+//! | what a body must be | [`body`] |
+
+use fireside_core::{Batch, Disconnect, Event, Request};
+
+pub mod api;
+pub mod body;
+pub mod centrifuge_json;
+mod fields;
+mod object;
+pub mod rpc;
+
+/// Gives frames meaning. A protocol version is a value of its own, never a flag.
+pub trait Protocol: Send + Sync + 'static {
+    /// Its name in facts and metrics, such as `centrifuge-json`.
+    fn name(&self) -> &'static str;
+
+    /// The slot of a [`Batch`] that holds exactly what `records(batch, 0, …)` writes, without a carrier's framing. Whoever knows
+    /// all pairs of carrier and protocol gives the framed variants the other slots.
+    fn slot(&self) -> usize;
+
+    /// True if frames are UTF-8 text.
+    fn is_text(&self) -> bool;
+
+    /// Decodes one frame of commands and appends them to `out`, at most
+    /// [`FRAME_COMMANDS_MAX`](fireside_core::limits::FRAME_COMMANDS_MAX). On an error `out` may have got the commands before it.
+    ///
+    /// # Errors
+    /// The frame breaks the protocol: nothing else that comes from this client can be trusted to mean what it says.
+    fn decode(&self, frame: &[u8], out: &mut Vec<Request>) -> Result<(), Disconnect>;
+
+    /// Appends one message, without a separator.
+    fn event(&self, event: &Event, out: &mut Vec<u8>);
+
+    /// Appends the records of `batch` after offset `after`, separated as this protocol separates the messages of one frame. A
+    /// batch without offsets is appended whole.
+    fn records(&self, batch: &Batch, after: u64, out: &mut Vec<u8>);
+
+    /// Appends the message that says why the session ends, for carriers that have no close frame.
+    fn disconnect(&self, why: &Disconnect, out: &mut Vec<u8>);
+
+    /// What stands between two messages of one frame.
+    fn separator(&self) -> &'static [u8];
+}

@@ -1,0 +1,298 @@
+//! What a client asks, from messages of the protocol.
+
+use std::fmt;
+
+use bytes::Bytes;
+use fireside_core::command::{Connect, History, Publish, Subscribe};
+use fireside_core::limits::FRAME_COMMANDS_MAX;
+use fireside_core::{Claimed, Command, Disconnect, Request};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::body;
+use crate::fields::{Fields, PositionFields, claimed, or_default, present};
+use crate::rpc;
+
+/// Bytes of a client's name of itself, and of its version (the protocol's own bounds). The rest is cut: both serve metrics only.
+const NAME_BYTES_MAX: usize = 16;
+const VERSION_BYTES_MAX: usize = 64;
+
+/// The bit of `flag` by which a client wants an error in place of `recovered: false`.
+const REJECT_UNRECOVERED: i64 = 2;
+
+/// Decodes the commands of a frame: one a line, perhaps with one line break at the end.
+pub(super) fn frame(frame: &[u8], out: &mut Vec<Request>) -> Result<(), Disconnect> {
+    let text = std::str::from_utf8(frame).map_err(|_| Disconnect::BAD_REQUEST)?;
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    for (n, line) in text.split('\n').enumerate() {
+        if n == FRAME_COMMANDS_MAX {
+            return Err(Disconnect::BAD_REQUEST);
+        }
+        let fields: Fields<CommandFields<'_>> =
+            serde_json::from_str(line).map_err(|_| Disconnect::BAD_REQUEST)?;
+        out.push(fields.0.request()?);
+    }
+    Ok(())
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct CommandFields<'a> {
+    #[serde(deserialize_with = "or_default")]
+    id: u32,
+    #[serde(borrow)]
+    connect: Option<Fields<ConnectFields<'a>>>,
+    subscribe: Option<Fields<SubscribeFields>>,
+    unsubscribe: Option<Fields<ChannelFields>>,
+    #[serde(borrow)]
+    publish: Option<Fields<PublishFields<'a>>>,
+    presence: Option<Fields<ChannelFields>>,
+    presence_stats: Option<Fields<ChannelFields>>,
+    history: Option<Fields<HistoryFields>>,
+    ping: Option<IgnoredAny>,
+    #[serde(borrow)]
+    send: Option<Fields<SendFields<'a>>>,
+    #[serde(borrow)]
+    rpc: Option<Fields<RpcFields<'a>>>,
+    refresh: Option<Fields<RefreshFields>>,
+    sub_refresh: Option<Fields<SubRefreshFields>>,
+}
+
+impl CommandFields<'_> {
+    /// Without a number a command is a `send` or a pong, whatever else it bears (as in `client.go` of the original).
+    fn request(self) -> Result<Request, Disconnect> {
+        let id = self.id;
+        if id == 0 && self.send.is_none() {
+            return Ok(Request { id, command: Command::Pong });
+        }
+        let command = self.command().unwrap_or_else(|fault| Some(Command::Malformed { why: fault.0 }));
+        match command {
+            // Nobody could be told what is wrong.
+            Some(Command::Malformed { .. }) if id == 0 => Err(Disconnect::BAD_REQUEST),
+            Some(command) => Ok(Request { id, command }),
+            None => Err(Disconnect::BAD_REQUEST),
+        }
+    }
+
+    /// The first request that is there, in the order of the protocol's field numbers; `None` if there is none.
+    fn command(self) -> Result<Option<Command>, body::BodyFault> {
+        let command = if let Some(Fields(connect)) = self.connect {
+            Command::Connect(connect.into_connect()?)
+        } else if let Some(Fields(subscribe)) = self.subscribe {
+            Command::Subscribe(subscribe.into_subscribe())
+        } else if let Some(Fields(ChannelFields { channel })) = self.unsubscribe {
+            Command::Unsubscribe { channel }
+        } else if let Some(Fields(publish)) = self.publish {
+            publish.into_command()?
+        } else if let Some(Fields(ChannelFields { channel })) = self.presence {
+            Command::Presence { channel }
+        } else if let Some(Fields(ChannelFields { channel })) = self.presence_stats {
+            Command::PresenceStats { channel }
+        } else if let Some(Fields(HistoryFields { channel, limit, since, reverse })) = self.history {
+            Command::History(History { channel, limit, since: since.map(|since| since.0.claimed()), reverse })
+        } else if self.ping.is_some() {
+            Command::Unsupported
+        } else if let Some(Fields(send)) = self.send {
+            Command::Send { data: optional(send.data)? }
+        } else if let Some(Fields(RpcFields { method, data })) = self.rpc {
+            rpc::command(method, data)
+        } else if let Some(Fields(RefreshFields { token })) = self.refresh {
+            Command::Refresh { token }
+        } else if let Some(Fields(SubRefreshFields { channel, token, kind })) = self.sub_refresh {
+            if kind == 0 { Command::SubRefresh { channel, token } } else { Command::Unsupported }
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(command))
+    }
+}
+
+fn optional(data: Option<&RawValue>) -> Result<Bytes, body::BodyFault> {
+    data.map_or(Ok(Bytes::new()), body::take)
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ConnectFields<'a> {
+    #[serde(deserialize_with = "or_default")]
+    token: String,
+    #[serde(borrow, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(deserialize_with = "or_default")]
+    subs: Positions,
+    #[serde(deserialize_with = "or_default")]
+    name: String,
+    #[serde(deserialize_with = "or_default")]
+    version: String,
+}
+
+impl ConnectFields<'_> {
+    fn into_connect(self) -> Result<Connect, body::BodyFault> {
+        Ok(Connect {
+            data: optional(self.data)?,
+            token: self.token,
+            subs: self.subs.0,
+            name: cut(self.name, NAME_BYTES_MAX),
+            version: cut(self.version, VERSION_BYTES_MAX),
+        })
+    }
+}
+
+fn cut(mut text: String, bytes_max: usize) -> String {
+    text.truncate(text.floor_char_boundary(bytes_max));
+    text
+}
+
+/// Positions of server-side subscriptions, by channel.
+#[derive(Default)]
+struct Positions(Vec<(String, Claimed)>);
+
+impl<'de> Deserialize<'de> for Positions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = Positions;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("subscriptions by channel")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Positions, A::Error> {
+                let mut subs = Vec::new();
+                while let Some((channel, sub)) =
+                    entries.next_entry::<String, Option<Fields<SubscribeFields>>>()?
+                {
+                    let sub = sub.unwrap_or_default().0;
+                    subs.push((channel, sub.recover.then(|| sub.claimed())));
+                }
+                subs.sort_by(|a, b| a.0.cmp(&b.0));
+                if subs.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+                    return Err(A::Error::custom("a channel twice"));
+                }
+                Ok(Positions(subs.into_iter().filter_map(|(channel, at)| Some((channel, at?))).collect()))
+            }
+        }
+        deserializer.deserialize_map(Read)
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SubscribeFields {
+    #[serde(deserialize_with = "or_default")]
+    channel: String,
+    #[serde(deserialize_with = "or_default")]
+    token: String,
+    #[serde(deserialize_with = "or_default")]
+    recover: bool,
+    #[serde(deserialize_with = "or_default")]
+    epoch: String,
+    #[serde(deserialize_with = "or_default")]
+    offset: u64,
+    #[serde(deserialize_with = "or_default")]
+    positioned: bool,
+    #[serde(deserialize_with = "or_default")]
+    recoverable: bool,
+    #[serde(deserialize_with = "or_default")]
+    join_leave: bool,
+    #[serde(deserialize_with = "or_default")]
+    flag: i64,
+    #[serde(rename = "type", deserialize_with = "or_default")]
+    kind: i32,
+    /// A filter by tags. Whoever asks for one must not be sent everything, so as long as there is none it is refused.
+    tf: Option<IgnoredAny>,
+}
+
+impl SubscribeFields {
+    fn claimed(&self) -> Claimed {
+        claimed(&self.epoch, self.offset)
+    }
+
+    fn into_subscribe(self) -> Subscribe {
+        Subscribe {
+            recover: self.recover.then(|| self.claimed()),
+            positioned: self.positioned,
+            recoverable: self.recoverable,
+            join_leave: self.join_leave,
+            reject_unrecovered: self.flag & REJECT_UNRECOVERED != 0,
+            unsupported: self.kind != 0 || self.tf.is_some(),
+            channel: self.channel,
+            token: self.token,
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ChannelFields {
+    #[serde(deserialize_with = "or_default")]
+    channel: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PublishFields<'a> {
+    #[serde(deserialize_with = "or_default")]
+    channel: String,
+    #[serde(borrow, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    /// Above 0 it is an entry of a map, and `key` its name there: nothing that happens once.
+    #[serde(rename = "type", deserialize_with = "or_default")]
+    kind: i32,
+}
+
+impl PublishFields<'_> {
+    fn into_command(self) -> Result<Command, body::BodyFault> {
+        if self.kind != 0 {
+            return Ok(Command::Unsupported);
+        }
+        let data = self.data.ok_or(body::BodyFault("data is missing"))?;
+        Ok(Command::Publish(Publish { channel: self.channel, body: body::take(data)?, ..Publish::default() }))
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct HistoryFields {
+    #[serde(deserialize_with = "or_default")]
+    channel: String,
+    #[serde(deserialize_with = "or_default")]
+    limit: i32,
+    since: Option<Fields<PositionFields>>,
+    #[serde(deserialize_with = "or_default")]
+    reverse: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SendFields<'a> {
+    #[serde(borrow, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RpcFields<'a> {
+    #[serde(deserialize_with = "or_default")]
+    method: String,
+    #[serde(borrow, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RefreshFields {
+    #[serde(deserialize_with = "or_default")]
+    token: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SubRefreshFields {
+    #[serde(deserialize_with = "or_default")]
+    channel: String,
+    #[serde(deserialize_with = "or_default")]
+    token: String,
+    /// 0 is a new token; the others move entries of a shared poll.
+    #[serde(rename = "type", deserialize_with = "or_default")]
+    kind: i32,
+}

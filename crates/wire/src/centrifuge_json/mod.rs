@@ -1,0 +1,51 @@
+//! The Centrifuge client protocol, version 2, in JSON: stream subscriptions.
+//!
+//! Authority: `client.proto` of the protocol's own repository; where it is silent, what the two big SDKs do. One message is a
+//! compact object with snake_case names and without zero values; numbers of 64 bits are JSON numbers; bodies are embedded.
+
+mod decode;
+mod encode;
+
+use fireside_core::{Batch, Disconnect, Event, Request};
+
+use crate::Protocol;
+
+pub(crate) use encode::{author, publication};
+
+/// The protocol as a value.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CentrifugeJson;
+
+impl Protocol for CentrifugeJson {
+    fn name(&self) -> &'static str {
+        "centrifuge-json"
+    }
+
+    fn slot(&self) -> usize {
+        0
+    }
+
+    fn is_text(&self) -> bool {
+        true
+    }
+
+    fn decode(&self, frame: &[u8], out: &mut Vec<Request>) -> Result<(), Disconnect> {
+        decode::frame(frame, out)
+    }
+
+    fn event(&self, event: &Event, out: &mut Vec<u8>) {
+        encode::event(event, out);
+    }
+
+    fn records(&self, batch: &Batch, after: u64, out: &mut Vec<u8>) {
+        encode::records(batch, after, out);
+    }
+
+    fn disconnect(&self, why: &Disconnect, out: &mut Vec<u8>) {
+        encode::disconnect(why, out);
+    }
+
+    fn separator(&self) -> &'static [u8] {
+        b"\n"
+    }
+}
