@@ -18,8 +18,10 @@ pub struct Checkpoint {
     pub time_ms: u64,
     /// The proposal that wrote the newest record.
     pub proposal: ProposalId,
-    /// What is kept, in costs, from `oldest` on.
+    /// The cost of all records of this epoch up to `newest`, trimmed ones included.
     pub bytes: u64,
+    /// Some places in the log, oldest first, at most [`crate::limits::MARKS_MAX`]: retention by bytes and age trims at these.
+    pub marks: Vec<Mark>,
     /// Known keys, oldest first.
     pub keys: Vec<KnownKey>,
     /// Runs that have a start and no end yet.
@@ -56,4 +58,15 @@ pub struct OpenRun {
     pub by: Arc<str>,
     /// Epoch of the run's own log.
     pub epoch: Epoch,
+}
+
+/// A place in the log, and how much stands up to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Offset of a record.
+    pub offset: u64,
+    /// The cost of all records of this epoch up to and including it.
+    pub bytes: u64,
+    /// Its time stamp, Unix ms.
+    pub time_ms: u64,
 }

@@ -9,19 +9,22 @@
 //! | every bound | [`limits`] |
 
 pub mod batch;
+pub mod channel;
 pub mod checkpoint;
 pub mod command;
 pub mod event;
 pub mod fact;
+pub mod gate;
 pub mod limits;
 pub mod name;
 pub mod namespace;
+pub mod outbox;
 pub mod position;
 pub mod record;
 pub mod refusal;
 
 pub use batch::{Batch, ProposalId};
-pub use checkpoint::{Checkpoint, KnownKey, OpenRun};
+pub use checkpoint::{Checkpoint, KnownKey, Mark, OpenRun};
 pub use command::{Command, Request};
 pub use event::{Event, Outgoing, Reply};
 pub use fact::{Fact, Facts};

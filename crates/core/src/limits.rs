@@ -74,3 +74,7 @@ pub const SESSIONS_MAX: usize = 18_000;
 pub const HANDSHAKE_MS_MAX: u64 = 10_000;
 /// How long an expired token is tolerated for its refresh, in ms.
 pub const EXPIRED_GRACE_MS: u64 = 25_000;
+/// Places of a channel's log that retention by bytes and age knows.
+pub const MARKS_MAX: usize = 256;
+/// Bytes of a key that an anonymous producer must choose at random: 128 bits in base64.
+pub const ANONYMOUS_KEY_BYTES_MIN: usize = 22;

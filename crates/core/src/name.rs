@@ -7,7 +7,7 @@ use crate::limits::CHANNEL_NAME_BYTES_MAX;
 
 /// The name of a channel, `namespace:rest`, proven to follow the grammar.
 ///
-/// 1 to 255 bytes of visible ASCII without `* > % ? & \ " ' < , ; { } | ^` and the backtick; no segment between slashes is empty,
+/// 1 to 255 bytes of visible ASCII without `* > % ? & \ " ' < ; { } | ^` and the backtick; no segment between slashes is empty,
 /// `.` or `..`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelName(Arc<str>);
@@ -108,7 +108,7 @@ fn check(text: &str) -> Result<(), NameFault> {
 }
 
 fn is_allowed(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-_.:/#$@+=~!()[]".contains(&byte)
+    byte.is_ascii_alphanumeric() || b"-_.:/#$@+=~!,()[]".contains(&byte)
 }
 
 impl fmt::Display for ChannelName {

@@ -1,0 +1,369 @@
+//! The one gate. Every command of every carrier and protocol passes it in this order, and nothing else makes an [`Admitted`]:
+//!
+//! 1. *bounds*: names, keys and bodies have the form and size they may have;
+//! 2. *identity*: the session's token is still good;
+//! 3. *permission*: reserved names, run logs, capabilities, then what the namespace opens to others;
+//! 4. *quota*: the session's token bucket;
+//! 5. *schema*: the body is what the namespace says it is.
+//!
+//! A refusal at one step hides what the later ones would have said: who may not publish does not learn the schema.
+
+mod bounds;
+mod claims;
+mod identity;
+mod permission;
+mod quota;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+pub use claims::{Capability, Claims, Rights};
+pub use identity::{ConnectRefusal, Principal};
+pub use quota::Bucket;
+
+use crate::command::{CancelRun, History, Publish, StartRun, Subscribe};
+use crate::name::ChannelName;
+use crate::namespace::{Namespace, Namespaces};
+use crate::position::Claimed;
+use crate::record::{Author, Kind, KeyMark};
+use crate::refusal::{Code, Refusal};
+
+/// What the gate goes by, beside the namespaces.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The audience a token must name, if any.
+    pub audience: Option<String>,
+    /// How long a token may still be good for, in seconds.
+    pub lifetime_s_max: u64,
+    /// A token without `exp` is refused.
+    pub exp_required: bool,
+    /// Sessions without a token are let in, with what namespaces open to `anyone`.
+    pub anonymous: bool,
+    /// Everything is allowed to everybody: development on loopback.
+    pub insecure: bool,
+    /// Commands per second of one session, sustained.
+    pub commands_per_second: u32,
+    /// Commands at once.
+    pub commands_burst: u32,
+    /// Subscriptions of one session at most.
+    pub subscriptions_max: usize,
+    /// Every user follows `#<user>` without asking.
+    pub personal_channel: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Rules {
+            audience: None,
+            lifetime_s_max: 24 * 60 * 60,
+            exp_required: true,
+            anonymous: false,
+            insecure: false,
+            commands_per_second: 50,
+            commands_burst: 100,
+            subscriptions_max: 128,
+            personal_channel: false,
+        }
+    }
+}
+
+/// Who asks, and what the gate must know of the session to decide.
+pub struct Caller<'a> {
+    /// Who.
+    pub principal: &'a Arc<Principal>,
+    /// Unix time in ms.
+    pub now_ms: u64,
+    /// This session follows the channel in question.
+    pub subscribed: bool,
+    /// The session's bucket; `None` for a backend, which has no quota of this kind.
+    pub bucket: Option<&'a mut Bucket>,
+}
+
+/// The proof that a command passed. Only this module can make one.
+#[derive(Clone, Debug)]
+pub struct Admitted<C> {
+    command: C,
+    channel: ChannelName,
+    policy: Arc<Namespace>,
+    principal: Arc<Principal>,
+}
+
+impl<C> Admitted<C> {
+    /// What was asked.
+    pub fn command(&self) -> &C {
+        &self.command
+    }
+
+    /// Where.
+    pub fn channel(&self) -> &ChannelName {
+        &self.channel
+    }
+
+    /// The channel's policy.
+    pub fn policy(&self) -> &Arc<Namespace> {
+        &self.policy
+    }
+
+    /// By whom.
+    pub fn principal(&self) -> &Arc<Principal> {
+        &self.principal
+    }
+}
+
+/// A record that may be written.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// What it is to the server.
+    pub kind: Kind,
+    /// One JSON value.
+    pub body: Bytes,
+    /// Its key's mark.
+    pub key: Option<KeyMark>,
+    /// The newest position it expects.
+    pub expected: Option<Claimed>,
+    /// Its conflation key.
+    pub conflate: Option<Arc<str>>,
+    /// Its labels.
+    pub tags: Vec<(Arc<str>, Arc<str>)>,
+    /// Who others see as its author.
+    pub author: Option<Arc<Author>>,
+}
+
+/// Presence or its numbers may be read.
+#[derive(Clone, Copy, Debug)]
+pub struct SeePresence;
+
+/// A run may be started.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The start's key: hash of producer and key, and of the input.
+    pub key: KeyMark,
+    /// What the run is asked.
+    pub input: Bytes,
+}
+
+/// Runs may be stopped.
+#[derive(Clone, Debug)]
+pub struct Cancel {
+    /// The run, or
+    pub run: Option<Arc<str>>,
+    /// the mark of the key it was started with by the same producer.
+    pub key: Option<[u8; 16]>,
+    /// Why.
+    pub reason: String,
+    /// Also runs that somebody else started.
+    pub any: bool,
+}
+
+/// The gate: rules and namespaces, as they stand.
+#[derive(Debug)]
+pub struct Gate {
+    namespaces: Namespaces,
+    rules: Rules,
+}
+
+impl Gate {
+    /// A gate that goes by these.
+    pub fn new(namespaces: Namespaces, rules: Rules) -> Self {
+        Gate { namespaces, rules }
+    }
+
+    /// The namespaces.
+    pub fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// May this session follow this channel?
+    ///
+    /// # Errors
+    /// 102, 103, 107, 108, 110, 111.
+    pub fn subscribe(&self, mut caller: Caller<'_>, asked: Subscribe) -> Result<Admitted<Subscribe>, Refusal> {
+        let channel = bounds::channel(&asked.channel)?;
+        if asked.unsupported {
+            return Err(Refusal::new(Code::NotAvailable));
+        }
+        let policy = self.admit(&mut caller, &channel, Rights::SUBSCRIBE)?;
+        Ok(admitted(asked, channel, policy, caller.principal))
+    }
+
+    /// May what was once allowed go on? Asked again before a replay and whenever a session's token changes.
+    pub fn may_follow(&self, principal: &Arc<Principal>, channel: &ChannelName) -> bool {
+        let Some(policy) = self.policy(channel) else { return false };
+        permission::decide(&self.rules, principal, channel, &policy, Rights::SUBSCRIBE, false)
+    }
+
+    /// May this be written?
+    ///
+    /// # Errors
+    /// 102, 103, 107, 108, 110, 111.
+    pub fn publish(&self, mut caller: Caller<'_>, asked: Publish) -> Result<Admitted<Write>, Refusal> {
+        let channel = bounds::channel(&asked.channel)?;
+        bounds::body(&asked.body)?;
+        let key = bounds::key(asked.key.as_deref(), caller.principal)?;
+        let conflate = bounds::conflate(asked.conflate.as_deref())?;
+        bounds::tags(&asked.tags, caller.principal)?;
+        let policy = self.admit(&mut caller, &channel, Rights::PUBLISH)?;
+        if asked.body.len() > policy.record_bytes_max {
+            return Err(Refusal::because(
+                Code::LimitExceeded,
+                format!("a record here has at most {} bytes, this one has {}", policy.record_bytes_max, asked.body.len()),
+            ));
+        }
+        match policy.history {
+            None if asked.key.is_some() || asked.expected.is_some() => {
+                return Err(Refusal::because(Code::NotAvailable, "key and expected need a channel with history"));
+            }
+            Some(_) if conflate.is_some() => {
+                return Err(Refusal::because(Code::NotAvailable, "conflate needs a channel without history"));
+            }
+            _ => {}
+        }
+        if let Some(Err(faults)) = policy.schema.as_ref().map(|schema| schema.check(&asked.body)) {
+            let refusal = Refusal::because(Code::BadRequest, "the body does not fit the namespace's schema");
+            return Err(refusal.with_detail(faults));
+        }
+        let key = key.map(|key| caller.principal.mark(key, &asked.body));
+        let write = Write {
+            kind: Kind::Plain,
+            key,
+            expected: asked.expected,
+            conflate,
+            tags: asked.tags,
+            author: caller.principal.author(),
+            body: asked.body,
+        };
+        Ok(admitted(write, channel, policy, caller.principal))
+    }
+
+    /// May this session see who is there?
+    ///
+    /// # Errors
+    /// 102, 103, 107, 108, 110, 111.
+    pub fn presence(&self, mut caller: Caller<'_>, channel: &str) -> Result<Admitted<SeePresence>, Refusal> {
+        let channel = bounds::channel(channel)?;
+        let policy = self.admit(&mut caller, &channel, Rights::PRESENCE)?;
+        if !policy.presence {
+            return Err(Refusal::new(Code::NotAvailable));
+        }
+        Ok(admitted(SeePresence, channel, policy, caller.principal))
+    }
+
+    /// May this session read what was?
+    ///
+    /// # Errors
+    /// 102, 103, 107, 108, 110, 111.
+    pub fn history(&self, mut caller: Caller<'_>, asked: History) -> Result<Admitted<History>, Refusal> {
+        let channel = bounds::channel(&asked.channel)?;
+        let policy = self.admit(&mut caller, &channel, Rights::HISTORY)?;
+        if policy.history.is_none() {
+            return Err(Refusal::new(Code::NotAvailable));
+        }
+        Ok(admitted(asked, channel, policy, caller.principal))
+    }
+
+    /// May this session start a run?
+    ///
+    /// # Errors
+    /// 102, 103, 107, 108, 110, 111.
+    pub fn start_run(&self, mut caller: Caller<'_>, asked: StartRun) -> Result<Admitted<Start>, Refusal> {
+        let channel = bounds::channel(&asked.channel)?;
+        bounds::input(&asked.input)?;
+        let key = bounds::key(Some(&asked.key), caller.principal)?.unwrap_or_default();
+        let policy = self.admit(&mut caller, &channel, Rights::AI_START)?;
+        if policy.run.is_none() || policy.history.is_none() || channel.run().is_some() {
+            return Err(Refusal::because(Code::NotAvailable, "there are no runs in this namespace"));
+        }
+        let start = Start { key: caller.principal.mark(key, &asked.input), input: asked.input };
+        Ok(admitted(start, channel, policy, caller.principal))
+    }
+
+    /// May this session stop runs?
+    ///
+    /// # Errors
+    /// 102, 103, 107, 108, 110, 111.
+    pub fn cancel_run(&self, mut caller: Caller<'_>, asked: CancelRun) -> Result<Admitted<Cancel>, Refusal> {
+        let channel = bounds::channel(&asked.channel)?;
+        let key = bounds::key(asked.key.as_deref(), caller.principal)?;
+        let reason = bounds::reason(asked.reason)?;
+        if asked.run.is_none() && key.is_none() {
+            return Err(Refusal::because(Code::BadRequest, "name the run, or the key it was started with"));
+        }
+        let any = self.admit(&mut caller, &channel, Rights::AI_CANCEL_ANY);
+        let (policy, any) = match any {
+            Ok(policy) => (policy, true),
+            Err(refusal) if refusal.code != Code::PermissionDenied => return Err(refusal),
+            Err(_) => (self.admit(&mut caller, &channel, Rights::AI_CANCEL_OWN)?, false),
+        };
+        let cancel = Cancel {
+            run: asked.run.as_deref().map(Arc::from),
+            key: key.map(|key| caller.principal.mark(key, b"").id),
+            reason,
+            any,
+        };
+        Ok(admitted(cancel, channel, policy, caller.principal))
+    }
+
+    /// A command that concerns no channel: identity and quota only.
+    ///
+    /// # Errors
+    /// 110, 111.
+    pub fn pass(&self, mut caller: Caller<'_>) -> Result<(), Refusal> {
+        identity::still_valid(caller.principal, caller.now_ms)?;
+        quota::take(&self.rules, &mut caller)
+    }
+
+    /// A record that the server itself writes into the channel or the log of a run. Clients never reach this: the only callers are the
+    /// run's own driver, which holds what `start_run` admitted, and the settling of runs at start.
+    ///
+    /// # Errors
+    /// 102 if the namespace is gone.
+    pub fn run_record(&self, channel: &ChannelName, write: Write) -> Result<Admitted<Write>, Refusal> {
+        debug_assert!(write.kind.is_run());
+        let policy = self.policy(channel).ok_or(Code::UnknownChannel)?;
+        Ok(admitted(write, channel.clone(), policy, &Principal::node()))
+    }
+
+    /// The same for the server's own reserved channels.
+    pub fn reserved_record(&self, channel: ChannelName, policy: Arc<Namespace>, body: Bytes) -> Admitted<Write> {
+        debug_assert!(channel.is_reserved());
+        let write =
+            Write { kind: Kind::Plain, body, key: None, expected: None, conflate: None, tags: Vec::new(), author: None };
+        admitted(write, channel, policy, &Principal::node())
+    }
+
+    /// The policy of a channel; that of a run's log follows from its channel's.
+    pub fn policy(&self, channel: &ChannelName) -> Option<Arc<Namespace>> {
+        match channel.run() {
+            Some((parent, _)) => {
+                let policy = self.namespaces.find(&parent)?;
+                policy.run.as_ref()?;
+                Some(Arc::new(policy.run_log()))
+            }
+            None => self.namespaces.find(channel).cloned(),
+        }
+    }
+
+    /// Steps 2 to 4, and the channel's policy.
+    fn admit(&self, caller: &mut Caller<'_>, channel: &ChannelName, right: Rights) -> Result<Arc<Namespace>, Refusal> {
+        identity::still_valid(caller.principal, caller.now_ms)?;
+        let policy = self.policy(channel).ok_or(Code::UnknownChannel)?;
+        if !permission::decide(&self.rules, caller.principal, channel, &policy, right, caller.subscribed) {
+            return Err(Refusal::new(Code::PermissionDenied));
+        }
+        quota::take(&self.rules, caller)?;
+        Ok(policy)
+    }
+}
+
+fn admitted<C>(command: C, channel: ChannelName, policy: Arc<Namespace>, principal: &Arc<Principal>) -> Admitted<C> {
+    Admitted { command, channel, policy, principal: principal.clone() }
+}
+
+#[cfg(test)]
+mod tests;

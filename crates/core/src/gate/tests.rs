@@ -1,0 +1,221 @@
+//! Stories at the gate.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::command::Connect;
+use crate::limits;
+use crate::namespace::{Retention, Who};
+use crate::refusal::Disconnect;
+
+const NOW_MS: u64 = 1_800_000_000_000;
+
+fn story() -> Namespace {
+    Namespace {
+        history: Some(Retention { records: 100, bytes: 1 << 20, age_ms: u64::MAX }),
+        presence: true,
+        run: Some(crate::namespace::RunPolicy::default()),
+        ..Namespace::closed("story")
+    }
+}
+
+fn gate_with(spaces: Vec<Namespace>, rules: Rules) -> Gate {
+    Gate::new(Namespaces::new(spaces.into_iter().map(Arc::new).collect()), rules)
+}
+
+fn gate() -> Gate {
+    gate_with(vec![story(), Namespace::closed("story/live")], Rules::default())
+}
+
+fn claims(user: &str, caps: Vec<Capability>) -> Claims {
+    Claims { user: user.into(), expires_s: Some(NOW_MS / 1000 + 3600), caps, ..Claims::default() }
+}
+
+fn room(allow: Rights) -> Vec<Capability> {
+    vec![Capability { rooms: vec!["story:42".into()], channels: Vec::new(), allow }]
+}
+
+fn principal(gate: &Gate, claims: Claims) -> Arc<Principal> {
+    gate.connect(&Connect::default(), Some(claims), "client", NOW_MS).unwrap()
+}
+
+fn caller(principal: &Arc<Principal>) -> Caller<'_> {
+    Caller { principal, now_ms: NOW_MS, subscribed: false, bucket: None }
+}
+
+fn publish(gate: &Gate, who: &Arc<Principal>, channel: &str, key: Option<&str>) -> Result<Admitted<Write>, Code> {
+    let asked = Publish {
+        channel: channel.into(),
+        body: Bytes::from_static(b"{}"),
+        key: key.map(str::to_owned),
+        ..Publish::default()
+    };
+    gate.publish(caller(who), asked).map_err(|refusal| refusal.code)
+}
+
+fn subscribe(gate: &Gate, who: &Arc<Principal>, channel: &str) -> Result<(), Code> {
+    let asked = Subscribe { channel: channel.into(), ..Subscribe::default() };
+    gate.subscribe(caller(who), asked).map(drop).map_err(|refusal| refusal.code)
+}
+
+#[test]
+fn nothing_is_allowed_unless_something_allows_it() {
+    let gate = gate();
+    let anna = principal(&gate, claims("anna", Vec::new()));
+    assert_eq!(subscribe(&gate, &anna, "story:42"), Err(Code::PermissionDenied));
+    assert_eq!(publish(&gate, &anna, "story:42", None).unwrap_err(), Code::PermissionDenied);
+    assert_eq!(subscribe(&gate, &anna, "nowhere:42"), Err(Code::UnknownChannel));
+    assert_eq!(subscribe(&gate, &anna, "story:42/../43"), Err(Code::BadRequest));
+}
+
+#[test]
+fn a_room_covers_the_channel_and_all_under_its_name() {
+    let gate = gate();
+    let anna = principal(&gate, claims("anna", room(Rights::SUBSCRIBE.and(Rights::PUBLISH))));
+    for channel in ["story:42", "story:42/chat", "story:42/live", "story:42/run/7"] {
+        assert_eq!(subscribe(&gate, &anna, channel), Ok(()), "{channel}");
+    }
+    assert_eq!(subscribe(&gate, &anna, "story:420"), Err(Code::PermissionDenied));
+    assert!(publish(&gate, &anna, "story:42/chat", None).is_ok());
+}
+
+#[test]
+fn c10_nobody_writes_into_the_log_of_a_run() {
+    let gate = gate();
+    let anna = principal(&gate, claims("anna", room(Rights::ALL)));
+    assert_eq!(publish(&gate, &anna, "story:42/run/7", None).unwrap_err(), Code::PermissionDenied);
+    let backend = Principal::backend("backend");
+    assert_eq!(publish(&gate, &backend, "story:42/run/7", None).unwrap_err(), Code::PermissionDenied);
+    let insecure = gate_with(vec![story()], Rules { insecure: true, ..Rules::default() });
+    let anybody = insecure.connect(&Connect::default(), None, "c", NOW_MS).unwrap();
+    assert_eq!(publish(&insecure, &anybody, "story:42/run/7", None).unwrap_err(), Code::PermissionDenied);
+}
+
+#[test]
+fn c5_no_pattern_covers_a_reserved_channel() {
+    let mut own = Namespace::closed("fireside");
+    own.allow.subscribe = Who::Anyone;
+    let gate = gate_with(vec![own], Rules::default());
+    let cap = |pattern: &str| {
+        vec![Capability { rooms: vec![pattern.into()], channels: vec![pattern.into()], allow: Rights::ALL }]
+    };
+    for pattern in ["fireside:*", "*", "fireside:audit/"] {
+        let eve = principal(&gate, claims("eve", cap(pattern)));
+        assert_eq!(subscribe(&gate, &eve, "fireside:audit"), Err(Code::PermissionDenied), "{pattern}");
+    }
+    let auditor = principal(&gate, claims("auditor", cap("fireside:audit")));
+    assert_eq!(subscribe(&gate, &auditor, "fireside:audit"), Ok(()));
+}
+
+#[test]
+fn d4_a_token_out_of_its_time_or_form_begins_nothing() {
+    let gate = gate();
+    let connect = |claims| gate.connect(&Connect::default(), Some(claims), "c", NOW_MS).map(drop);
+    let closed = Err(ConnectRefusal::Closed(Disconnect::INVALID_TOKEN));
+    let expired = Err(ConnectRefusal::Refused(Refusal::new(Code::TokenExpired)));
+    let good = claims("anna", Vec::new());
+    assert_eq!(connect(good.clone()), Ok(()));
+    assert_eq!(connect(Claims { expires_s: None, ..good.clone() }), closed);
+    assert_eq!(connect(Claims { expires_s: Some(NOW_MS / 1000), ..good.clone() }), expired);
+    assert_eq!(connect(Claims { expires_s: Some(NOW_MS), ..good.clone() }), closed, "exp in ms");
+    assert_eq!(connect(Claims { not_before_s: Some(NOW_MS / 1000 + 60), ..good.clone() }), expired);
+    assert_eq!(connect(Claims { channel: Some("a".into()), ..good.clone() }), closed);
+    let strict = gate_with(vec![], Rules { audience: Some("fireside".into()), ..Rules::default() });
+    let other = Claims { audience: vec!["other".into()], ..good.clone() };
+    assert!(strict.connect(&Connect::default(), Some(other), "c", NOW_MS).is_err());
+    let right = Claims { audience: vec!["other".into(), "fireside".into()], ..good };
+    assert!(strict.connect(&Connect::default(), Some(right), "c", NOW_MS).is_ok());
+}
+
+#[test]
+fn without_a_token_only_where_it_is_allowed() {
+    assert!(gate().connect(&Connect::default(), None, "c", NOW_MS).is_err());
+    let open = gate_with(vec![], Rules { anonymous: true, ..Rules::default() });
+    assert!(open.connect(&Connect::default(), None, "c", NOW_MS).unwrap().is_anonymous());
+}
+
+#[test]
+fn d6_an_expired_session_does_nothing_more() {
+    let gate = gate();
+    let anna = principal(&gate, claims("anna", room(Rights::ALL)));
+    let late = NOW_MS + 3_600_000 + limits::EXPIRED_GRACE_MS + 1;
+    let asked = Subscribe { channel: "story:42".into(), ..Subscribe::default() };
+    let caller = Caller { principal: &anna, now_ms: late, subscribed: false, bucket: None };
+    assert_eq!(gate.subscribe(caller, asked).unwrap_err().code, Code::Expired);
+}
+
+#[test]
+fn a_refresh_is_for_the_same_user_only() {
+    let gate = gate();
+    let anna = principal(&gate, claims("anna", room(Rights::SUBSCRIBE)));
+    assert!(gate.refresh(&anna, claims("eve", room(Rights::ALL)), NOW_MS).is_err());
+    let newer = gate.refresh(&anna, claims("anna", Vec::new()), NOW_MS).unwrap();
+    let channel = ChannelName::parse("story:42").unwrap();
+    assert!(gate.may_follow(&anna, &channel) && !gate.may_follow(&newer, &channel));
+}
+
+#[test]
+fn i2_once_a_producer_is_a_user_and_not_a_session() {
+    let gate = gate();
+    let first = principal(&gate, claims("anna", room(Rights::ALL)));
+    let again = gate.connect(&Connect::default(), Some(claims("anna", room(Rights::ALL))), "other", NOW_MS).unwrap();
+    let ben = principal(&gate, claims("ben", room(Rights::ALL)));
+    let mark = |who| publish(&gate, who, "story:42", Some("k1")).unwrap().command().key;
+    assert_eq!(mark(&first), mark(&again));
+    assert_ne!(mark(&first), mark(&ben));
+}
+
+#[test]
+fn an_anonymous_key_must_be_random() {
+    let gate = gate_with(vec![story()], Rules { insecure: true, ..Rules::default() });
+    let anybody = gate.connect(&Connect::default(), None, "c", NOW_MS).unwrap();
+    assert_eq!(publish(&gate, &anybody, "story:1", Some("1")).unwrap_err(), Code::BadRequest);
+    assert!(publish(&gate, &anybody, "story:1", Some("b7sJ0cQ2S1y8mDq0r4tZ5w")).is_ok());
+}
+
+#[test]
+fn quota_comes_after_permission_and_before_schema() {
+    struct Never;
+    impl crate::namespace::Schema for Never {
+        fn check(&self, _: &[u8]) -> Result<(), String> {
+            Err("[]".into())
+        }
+    }
+    let space = Namespace { schema: Some(Arc::new(Never)), ..story() };
+    let gate = gate_with(vec![space], Rules { commands_burst: 1, ..Rules::default() });
+    let mut bucket = Bucket::default();
+    let mut ask = |who: &Arc<Principal>| {
+        let asked = Publish { channel: "story:42".into(), body: Bytes::from_static(b"1"), ..Publish::default() };
+        let caller = Caller { principal: who, now_ms: NOW_MS, subscribed: false, bucket: Some(&mut bucket) };
+        gate.publish(caller, asked).unwrap_err().code
+    };
+    let (eve, anna) = (principal(&gate, claims("eve", Vec::new())), principal(&gate, claims("anna", room(Rights::ALL))));
+    assert_eq!(ask(&eve), Code::PermissionDenied, "a refusal of permission costs no quota");
+    assert_eq!(ask(&anna), Code::BadRequest, "the schema speaks last");
+    assert_eq!(ask(&anna), Code::TooManyRequests, "and what it refuses has cost quota");
+}
+
+#[test]
+fn c1_deep_json_is_refused_without_recursion() {
+    let gate = gate();
+    let anna = principal(&gate, claims("anna", room(Rights::ALL)));
+    let body = Bytes::from(format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)));
+    let asked = Publish { channel: "story:42".into(), body, ..Publish::default() };
+    assert_eq!(gate.publish(caller(&anna), asked).unwrap_err().code, Code::BadRequest);
+    let in_string = Bytes::from(format!("\"{}\"", "[{\\\"".repeat(100)));
+    let asked = Publish { channel: "story:42".into(), body: in_string, ..Publish::default() };
+    assert!(gate.publish(caller(&anna), asked).is_ok());
+}
+
+#[test]
+fn own_or_any_run_may_be_stopped() {
+    let gate = gate();
+    let cancel = |rights| {
+        let who = principal(&gate, claims("anna", room(rights)));
+        let asked = CancelRun { channel: "story:42".into(), run: Some("7".into()), ..CancelRun::default() };
+        gate.cancel_run(caller(&who), asked).map(|admitted| admitted.command().any).map_err(|refusal| refusal.code)
+    };
+    assert_eq!(cancel(Rights::AI_CANCEL_OWN), Ok(false));
+    assert_eq!(cancel(Rights::AI_CANCEL_ANY), Ok(true));
+    assert_eq!(cancel(Rights::PUBLISH), Err(Code::PermissionDenied));
+}

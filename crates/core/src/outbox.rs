@@ -1,0 +1,317 @@
+//! What one session is still owed, in lanes, bounded in bytes.
+//!
+//! | lane | holds | when the reader is slow |
+//! |---|---|---|
+//! | control | pings, replies that touch no subscription | first; too many close the session |
+//! | durable | records of channels with history, and what opens or ends subscriptions, in one order | records go back to the log |
+//! | run | text of AI runs | adjacent deltas are merged |
+//! | ephemeral | records without history, join and leave | the latest of a conflation key wins; else the oldest goes |
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::batch::{Batch, ProposalId};
+use crate::channel::run;
+use crate::event::{Event, Outgoing};
+use crate::limits;
+
+/// One life of one subscription of a session. Entries of a dead one are never begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubId(pub u32);
+
+/// Which lane records travel in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Never dropped: detached and read again.
+    Durable,
+    /// Never dropped, and merged.
+    Run,
+    /// At most once.
+    Ephemeral,
+}
+
+/// What became of records that were offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offered {
+    /// They wait for the link.
+    Queued,
+    /// There was no room. The subscription is to be detached and to go on after this offset.
+    Rewind(u64),
+    /// Ephemeral: so many entries were dropped or replaced to make room.
+    Dropped(u32),
+}
+
+/// The control lane is full: the client does not even read its replies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overrun;
+
+/// What a session is still owed.
+#[derive(Debug)]
+pub struct Outbox {
+    bytes_max: usize,
+    bytes: usize,
+    ephemeral_bytes: usize,
+    control: VecDeque<Arc<Event>>,
+    durable: VecDeque<Entry>,
+    run: VecDeque<Entry>,
+    ephemeral: VecDeque<Entry>,
+    /// Tried and not taken yet.
+    current: Option<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    sub: Option<SubId>,
+    what: Outgoing,
+    cost: usize,
+}
+
+const EVENT_COST: usize = 128;
+
+impl Entry {
+    fn is_record_of(&self, sub: SubId) -> bool {
+        self.sub == Some(sub) && matches!(self.what, Outgoing::Records { .. })
+    }
+}
+
+impl Outbox {
+    /// An empty one that holds at most `bytes_max` of records. Replies are reserved for by the limits on commands instead.
+    pub fn new(bytes_max: usize) -> Self {
+        Outbox {
+            bytes_max,
+            bytes: 0,
+            ephemeral_bytes: 0,
+            control: VecDeque::new(),
+            durable: VecDeque::new(),
+            run: VecDeque::new(),
+            ephemeral: VecDeque::new(),
+            current: None,
+        }
+    }
+
+    /// Nothing is owed: whoever has something may hand it to the link directly.
+    pub fn is_empty(&self) -> bool {
+        self.current.is_none() && self.control.is_empty() && self.has_no_records()
+    }
+
+    /// No record waits: detached subscriptions may read on.
+    pub fn has_no_records(&self) -> bool {
+        self.current.is_none() && self.durable.is_empty() && self.run.is_empty() && self.ephemeral.is_empty()
+    }
+
+    /// What the waiting records and events count for.
+    pub fn bytes(&self) -> usize {
+        self.bytes + self.ephemeral_bytes
+    }
+
+    /// Queues what touches no subscription.
+    ///
+    /// # Errors
+    /// More than [`limits::CONTROL_ENTRIES_MAX`] wait already.
+    pub fn push_control(&mut self, event: Event) -> Result<(), Overrun> {
+        if self.control.len() >= limits::CONTROL_ENTRIES_MAX {
+            return Err(Overrun);
+        }
+        self.control.push_back(Arc::new(event));
+        Ok(())
+    }
+
+    /// Queues what opens, moves or ends a subscription, in one order with the records of the durable lane.
+    ///
+    /// # Errors
+    /// As for [`Outbox::push_control`].
+    pub fn push_ordered(&mut self, event: Event) -> Result<(), Overrun> {
+        if self.durable.len() >= limits::CONTROL_ENTRIES_MAX {
+            return Err(Overrun);
+        }
+        let cost = EVENT_COST;
+        self.bytes += cost;
+        self.durable.push_back(Entry { sub: None, what: Outgoing::Event(Arc::new(event)), cost });
+        Ok(())
+    }
+
+    /// Queues a join or leave; the oldest ephemeral entries make room. Answers how many.
+    pub fn push_passing(&mut self, sub: SubId, event: &Arc<Event>) -> u32 {
+        self.push_ephemeral(Entry { sub: Some(sub), what: Outgoing::Event(event.clone()), cost: EVENT_COST })
+    }
+
+    /// Offers the records of `batch` after offset `after`.
+    pub fn offer(&mut self, sub: SubId, lane: Lane, batch: &Arc<Batch>, after: u64) -> Offered {
+        if lane == Lane::Ephemeral {
+            return self.offer_ephemeral(sub, batch);
+        }
+        let cost = batch.cost();
+        // One batch always fits an empty outbox, whatever its size.
+        if self.bytes + cost > self.bytes_max && !self.has_no_records() {
+            return Offered::Rewind(self.take_back(sub).unwrap_or(after));
+        }
+        self.bytes += cost;
+        let entry = Entry { sub: Some(sub), what: Outgoing::Records { batch: batch.clone(), after }, cost };
+        match lane {
+            Lane::Run => self.run.push_back(entry),
+            _ => self.durable.push_back(entry),
+        }
+        Offered::Queued
+    }
+
+    /// Forgets every record, join and leave of a subscription that ended or lost its right. Replies stay: every command is answered.
+    pub fn purge(&mut self, sub: SubId) {
+        let mut freed = 0;
+        let mut keep = |entry: &Entry| {
+            let goes = entry.sub == Some(sub);
+            freed += if goes { entry.cost } else { 0 };
+            !goes
+        };
+        self.durable.retain(&mut keep);
+        self.run.retain(&mut keep);
+        self.current = self.current.take().filter(&mut keep);
+        self.bytes = self.bytes.saturating_sub(freed);
+        self.ephemeral.retain(|entry| entry.sub != Some(sub));
+        self.ephemeral_bytes = self.ephemeral.iter().map(|entry| entry.cost).sum();
+    }
+
+    /// What to hand to the link next, and whether more follows. Stays the same until [`Outbox::taken`], save that control goes first.
+    pub fn peek(&mut self) -> Option<(&Outgoing, bool)> {
+        if self.current.is_none() {
+            self.current = self.next();
+        }
+        let more = !(self.control.is_empty()
+            && self.durable.is_empty()
+            && self.run.is_empty()
+            && self.ephemeral.is_empty());
+        self.current.as_ref().map(|entry| (&entry.what, more))
+    }
+
+    /// The link has taken what was peeked at.
+    pub fn taken(&mut self) {
+        if let Some(entry) = self.current.take() {
+            self.bytes = self.bytes.saturating_sub(entry.cost);
+        }
+        if self.is_empty() {
+            self.give_back();
+        }
+    }
+
+    fn next(&mut self) -> Option<Entry> {
+        if let Some(event) = self.control.pop_front() {
+            return Some(Entry { sub: None, what: Outgoing::Event(event), cost: 0 });
+        }
+        if let Some(entry) = self.durable.pop_front() {
+            return Some(entry);
+        }
+        if let Some(entry) = self.run.pop_front() {
+            return Some(self.merge_with_rest(entry));
+        }
+        let entry = self.ephemeral.pop_front()?;
+        self.ephemeral_bytes -= entry.cost;
+        Some(Entry { cost: 0, ..entry })
+    }
+
+    /// Joins everything that waits in the run lane for the same subscription into one entry.
+    fn merge_with_rest(&mut self, first: Entry) -> Entry {
+        let (Some(sub), Outgoing::Records { batch, after }) = (first.sub, &first.what) else { return first };
+        let waiting = |entry: &Entry| match &entry.what {
+            Outgoing::Records { batch, .. } if entry.sub == Some(sub) => Some(batch.clone()),
+            _ => None,
+        };
+        let rest: Vec<_> = self.run.iter().filter_map(waiting).collect();
+        if rest.is_empty() {
+            return first;
+        }
+        let batches: Vec<&Batch> = std::iter::once(&**batch).chain(rest.iter().map(|batch| &**batch)).collect();
+        let merged = run::merge(&batches, *after);
+        let mut cost = first.cost;
+        self.run.retain(|entry| {
+            let joined = entry.sub == Some(sub);
+            cost += if joined { entry.cost } else { 0 };
+            !joined
+        });
+        Entry { sub: first.sub, what: Outgoing::Records { batch: merged, after: *after }, cost }
+    }
+
+    /// Takes back the queued records of a subscription. Answers the offset before the first of them.
+    ///
+    /// A subscription's reply stands in the queue before its records, and what ends it after them, so everything found is newer than
+    /// the last that the client was told of it.
+    fn take_back(&mut self, sub: SubId) -> Option<u64> {
+        let mut rewind = None;
+        let mut freed = 0;
+        let mut keep = |entry: &Entry| {
+            if !entry.is_record_of(sub) {
+                return true;
+            }
+            freed += entry.cost;
+            if let Outgoing::Records { batch, after } = &entry.what {
+                let before = (*after).max(batch.first() - 1);
+                rewind = Some(rewind.map_or(before, |known: u64| known.min(before)));
+            }
+            false
+        };
+        self.current = self.current.take().filter(&mut keep);
+        self.durable.retain(&mut keep);
+        self.run.retain(&mut keep);
+        self.bytes = self.bytes.saturating_sub(freed);
+        rewind
+    }
+
+    fn offer_ephemeral(&mut self, sub: SubId, batch: &Arc<Batch>) -> Offered {
+        let mut dropped = 0;
+        let is_single = batch.records.len() == 1;
+        for record in &batch.records {
+            let one = match is_single {
+                true => batch.clone(),
+                false => {
+                    let proposal = ProposalId::default();
+                    Batch::new(batch.channel.clone(), batch.epoch, proposal, proposal, vec![record.clone()])
+                }
+            };
+            if record.conflate.is_some() {
+                dropped += self.replace_older(sub, &one);
+            }
+            let cost = one.cost();
+            let what = Outgoing::Records { batch: one, after: 0 };
+            dropped += self.push_ephemeral(Entry { sub: Some(sub), what, cost });
+        }
+        if dropped == 0 { Offered::Queued } else { Offered::Dropped(dropped) }
+    }
+
+    /// A later record with the same conflation key of the same author replaces what waits.
+    fn replace_older(&mut self, sub: SubId, newer: &Arc<Batch>) -> u32 {
+        let newer = &newer.records[0];
+        let before = self.ephemeral.len();
+        self.ephemeral.retain(|entry| match &entry.what {
+            Outgoing::Records { batch, .. } if entry.sub == Some(sub) => {
+                let older = &batch.records[0];
+                let user = |record: &crate::record::Record| record.author.as_ref().map(|author| author.user.clone());
+                older.conflate != newer.conflate || user(older) != user(newer)
+            }
+            _ => true,
+        });
+        self.ephemeral_bytes = self.ephemeral.iter().map(|entry| entry.cost).sum();
+        (before - self.ephemeral.len()) as u32
+    }
+
+    fn push_ephemeral(&mut self, entry: Entry) -> u32 {
+        self.ephemeral_bytes += entry.cost;
+        self.ephemeral.push_back(entry);
+        let mut dropped = 0;
+        while self.ephemeral_bytes > self.bytes_max / 4 && self.ephemeral.len() > 1 {
+            if let Some(oldest) = self.ephemeral.pop_front() {
+                self.ephemeral_bytes -= oldest.cost;
+                dropped += 1;
+            }
+        }
+        dropped
+    }
+
+    /// An idle session holds no buffers.
+    fn give_back(&mut self) {
+        self.control.shrink_to(0);
+        self.durable.shrink_to(0);
+        self.run.shrink_to(0);
+        self.ephemeral.shrink_to(0);
+    }
+}
+
+#[cfg(test)]
+mod tests;
