@@ -1,0 +1,1 @@
+"use strict";(()=>{var n="fireside.theme";function m(){try{let e=localStorage.getItem(n);return e==="light"||e==="dark"?e:void 0}catch{return}}function t(){let e=m();e?document.documentElement.dataset.theme=e:delete document.documentElement.dataset.theme}t();})();

@@ -1,0 +1,342 @@
+// One story, open: its logs, its people, what is being sent, and the narrator. The views read its signals and call its methods.
+
+import { batch, computed, signal } from '@preact/signals';
+import type { Centrifuge, Subscription } from 'centrifuge';
+import * as api from './api';
+import { Announcer } from './announce';
+import { ChatLog, type Line } from './chat';
+import { Connection, readAuthor } from './connection';
+import { device, uuid, type Held } from './device';
+import { LogFollow } from './log-follow';
+import { Narrator } from './narrator';
+import { Outbox, type Letter } from './outbox';
+import { Colours, People, WRITING_MS, type Person } from './people';
+import { StoryLog, asObject, type Chunk, type LogRecord, type Role, type Run, type Title } from './story';
+import { counted } from './words';
+
+export type Pane = 'story' | 'chat' | 'people';
+
+/** How often "is writing" is said again while somebody writes, and how long after the last key it is taken back. */
+const WRITING_AGAIN_MS = 3_000;
+const WRITING_REST_MS = 4_000;
+
+export class Room {
+  readonly channel: string;
+  readonly connection: Connection;
+  readonly narrator: Narrator;
+  readonly announcer = new Announcer();
+  readonly colours = new Colours();
+
+  readonly chunks = signal<readonly Chunk[]>([]);
+  readonly whole = signal(false);
+  readonly count = signal(0);
+  readonly opened = signal(false);
+  readonly title = signal<Title | undefined>(undefined);
+  readonly letters = signal<readonly Letter[]>([]);
+  readonly lines = signal<readonly Line[]>([]);
+  readonly people = signal<readonly Person[]>([]);
+  readonly running = signal<Run | undefined>(undefined);
+  readonly pane = signal<Pane>('story');
+  readonly unread = signal(0);
+  /** Entries that arrived while the reader was further up. */
+  readonly below = signal(0);
+  /** A text that goes back into the composer. */
+  readonly edit = signal('');
+  /** Set by the manuscript: whether the reader is at the end. */
+  readonly atEnd = signal(true);
+
+  readonly paragraphs = computed(() => this.letters.value.filter((letter) => letter.channel === this.channel && letter.data['type'] === 'paragraph'));
+  readonly sayings = computed(() => this.letters.value.filter((letter) => letter.channel === this.chatChannel));
+  readonly sayingsShown = computed(() => {
+    // A line that has arrived before its answer is not shown twice.
+    const last = this.lines.value.at(-1);
+    const arrived = (letter: Letter) => letter.state !== 'refused' && last?.author.user === this.me.user && letter.data['text'] === last.text;
+    return this.sayings.value.filter((letter) => !arrived(letter));
+  });
+  /** A new title is shown while it is on its way. */
+  readonly shownTitle = computed(() => {
+    const coming = this.letters.value.findLast((letter) => letter.data['type'] === 'title' && letter.state !== 'refused');
+    const text = coming?.data['text'];
+    return typeof text === 'string' ? text : (this.title.value?.text ?? '');
+  });
+  /** The run with which the story ends just now, if it does and nothing streams: what can be gone on from. */
+  readonly lastRun = computed(() => {
+    const last = this.chunks.value.at(-1)?.entries.at(-1);
+    return last?.kind === 'run' && !this.running.value ? last.run : undefined;
+  });
+  readonly writers = computed(() => this.people.value.filter((person) => person.writing && person.user !== this.me.user));
+
+  private readonly story = new StoryLog();
+  private readonly chat = new ChatLog();
+  private readonly crowd = new People();
+  private readonly follow: LogFollow;
+  private readonly outbox: Outbox;
+  private readonly liveChannel: string;
+  private readonly chatChannel: string;
+  private saidWriting = 0;
+  private rest: ReturnType<typeof setTimeout> | undefined;
+  private crowdChanges: (() => void)[] | undefined;
+
+  constructor(
+    readonly id: string,
+    readonly me: Held,
+    token: string | undefined,
+    title: Title | undefined,
+  ) {
+    this.channel = `story:${id}`;
+    this.liveChannel = `${this.channel}/live`;
+    this.chatChannel = `${this.channel}/chat`;
+    this.story.title = title;
+    this.title.value = title;
+    this.connection = new Connection(token, () => this.renew());
+    const { client } = this.connection;
+    this.outbox = new Outbox({
+      keeper: device,
+      prefix: `fireside.out.${id}.${me.user}.`,
+      send: (letter) => this.connection.publish(letter.channel, letter.data, letter.key),
+      later: (ms, then) => void setTimeout(then, ms),
+      changed: () => this.showLetters(),
+    });
+    this.letters.value = this.outbox.letters;
+    this.narrator = new Narrator(this.connection, this.channel, (run, end) => {
+      this.story.end(run, end.status, end.text);
+      this.showStory();
+    });
+    this.follow = new LogFollow(
+      client,
+      this.channel,
+      this.story,
+      { opened: () => this.storyOpened(), record: (record) => this.storyRecord(record), refused: (code) => this.refused(code) },
+      { joinLeave: true },
+    );
+    const chat = new LogFollow(client, this.chatChannel, this.chat, {
+      opened: () => this.chatOpened(),
+      record: (record) => this.chatRecord(record),
+      refused: () => undefined,
+    });
+    this.followPeople(this.follow.subscription);
+    const live = this.followLive(client);
+    client.on('connected', () => this.outbox.connected(true));
+    client.on('connecting', () => this.disconnected());
+    client.on('disconnected', () => this.disconnected());
+    for (const subscription of [this.follow.subscription, chat.subscription, live]) subscription.subscribe();
+    this.connection.open();
+    document.addEventListener('visibilitychange', () => this.sayAway());
+  }
+
+  can(what: 'write' | 'host'): boolean {
+    return what === 'host' ? this.me.role === 'host' : this.me.role !== 'reader';
+  }
+
+  /** Whether one may stop this run: who asked for it, and a host. */
+  mayStop(run: Run): boolean {
+    return this.can('host') || (this.can('write') && run.by === this.me.user);
+  }
+
+  nameOf(user: string): string | undefined {
+    return this.people.value.find((person) => person.user === user)?.name;
+  }
+
+  addParagraph(text: string): void {
+    const key = uuid();
+    this.sayWriting(false);
+    this.outbox.add(key, this.channel, { type: 'paragraph', id: key, text });
+  }
+
+  say(text: string): void {
+    this.outbox.add(uuid(), this.chatChannel, { type: 'say', text });
+  }
+
+  rename(text: string): void {
+    this.outbox.add(uuid(), this.channel, { type: 'title', text });
+  }
+
+  /** Gives up a letter and answers what it said. */
+  discard(key: string): string {
+    const text = this.outbox.discard(key)?.data['text'];
+    return typeof text === 'string' ? text : '';
+  }
+
+  async loadOlder(): Promise<void> {
+    if (await this.follow.loadOlder()) this.showStory();
+  }
+
+  invitation(role: Role): Promise<string> {
+    return api.invite(this.me.session, role).then(({ link }) => link);
+  }
+
+  show(pane: Pane): void {
+    this.pane.value = pane;
+    if (this.sees('chat')) this.unread.value = 0;
+  }
+
+  /** Says that one is writing, no more often than needed, and takes it back after a rest. */
+  sayWriting(on: boolean): void {
+    clearTimeout(this.rest);
+    const now = Date.now();
+    if (on) {
+      this.rest = setTimeout(() => this.sayWriting(false), WRITING_REST_MS);
+      if (now - this.saidWriting < WRITING_AGAIN_MS) return;
+    } else if (this.saidWriting === 0) return;
+    this.saidWriting = on ? now : 0;
+    this.connection.mention(this.liveChannel, { type: 'typing', on }, 'typing');
+  }
+
+  private sayAway(): void {
+    const away = document.visibilityState === 'hidden';
+    this.connection.mention(this.liveChannel, { type: 'away', on: away }, 'away');
+    if (!away && this.sees('chat')) this.unread.value = 0;
+  }
+
+  private async renew(): Promise<string> {
+    const member = await api.comeBack(this.me.session);
+    return member.token;
+  }
+
+  private refused(code: number): void {
+    this.connection.close(code === 103 ? '' : 'This story is not open here.');
+  }
+
+  private disconnected(): void {
+    this.outbox.connected(false);
+    this.crowd.still();
+    this.showPeople();
+  }
+
+  // The story.
+
+  private storyOpened(): void {
+    // A record that was not seen to arrive may be among what was loaded.
+    for (const chunk of this.story.chunks) {
+      for (const entry of chunk.entries) {
+        if (entry.kind === 'paragraph' && entry.author.user === this.me.user) this.outbox.arrived(entry.id);
+      }
+    }
+    this.opened.value = true;
+    this.showStory();
+    this.settleLetters();
+  }
+
+  private storyRecord(record: LogRecord): void {
+    batch(() => {
+      const mine = record.author?.user === this.me.user;
+      const data = asObject(record.data);
+      const type = data?.['type'];
+      if (mine && typeof data?.['id'] === 'string') this.outbox.arrived(data['id']);
+      if (record.author && type === 'paragraph') {
+        this.crowd.writing(record.author.user, false, 0);
+        this.showPeople();
+        if (!mine) this.announcer.say(`${record.author.name}: ${String(data?.['text'] ?? '')}`);
+      }
+      const before = this.count.value;
+      this.showStory();
+      this.settleLetters();
+      if (!mine && this.count.value > before && !this.atEnd.value) this.below.value += 1;
+    });
+  }
+
+  private showStory(): void {
+    batch(() => {
+      this.chunks.value = this.story.chunks;
+      this.whole.value = this.story.whole;
+      this.count.value = this.story.count;
+      this.title.value = this.story.title;
+      const running = [...this.story.running.values()];
+      this.running.value = running.at(-1);
+      this.narrator.follow(running);
+    });
+  }
+
+  private showLetters(): void {
+    this.letters.value = this.outbox.letters;
+    this.settleLetters();
+  }
+
+  /** Answered letters are done with as soon as their place in the log has been reached. */
+  private settleLetters(): void {
+    this.outbox?.reached(this.channel, this.story.newest);
+    this.outbox?.reached(this.chatChannel, this.chat.newest);
+  }
+
+  // The chat.
+
+  private chatOpened(): void {
+    this.lines.value = this.chat.lines;
+    this.settleLetters();
+  }
+
+  private chatRecord(record: LogRecord): void {
+    batch(() => {
+      const mine = record.author?.user === this.me.user;
+      const before = this.lines.value.length;
+      this.lines.value = this.chat.lines;
+      this.settleLetters();
+      const last = this.chat.lines.at(-1);
+      if (mine || !last || this.chat.lines.length === before) return;
+      if (!this.sees('chat')) this.unread.value += 1;
+      this.announcer.say(`${last.author.name} in the chat: ${last.text}`);
+    });
+  }
+
+  private sees(pane: Pane): boolean {
+    const beside = matchMedia('(min-width: 821px)').matches;
+    return document.visibilityState === 'visible' && (beside || this.pane.value === pane);
+  }
+
+  // The people.
+
+  private followPeople(subscription: Subscription): void {
+    subscription.on('join', ({ info }) => this.crowdChange(() => this.crowd.join(info.client, readAuthor(info))));
+    subscription.on('leave', ({ info }) => this.crowdChange(() => this.crowd.leave(info.client)));
+    subscription.on('subscribed', () => void this.askWhoIsHere(subscription));
+  }
+
+  /** Joins and leaves during the question are applied again after its answer, which may be older than they are. */
+  private async askWhoIsHere(subscription: Subscription): Promise<void> {
+    const changes: (() => void)[] = [];
+    this.crowdChanges = changes;
+    try {
+      const { clients } = await subscription.presence();
+      this.crowd.present(Object.entries(clients).map(([client, info]) => [client, readAuthor(info)]));
+      for (const change of changes) change();
+    } catch {
+      // Who is here is shown as far as it is known.
+    }
+    if (this.crowdChanges === changes) this.crowdChanges = undefined;
+    this.showPeople();
+  }
+
+  private crowdChange(change: () => void): void {
+    this.crowdChanges?.push(change);
+    change();
+    this.showPeople();
+    // Whoever comes now has not heard it.
+    if (document.visibilityState === 'hidden') this.sayAway();
+  }
+
+  private followLive(client: Centrifuge): Subscription {
+    const live = client.newSubscription(this.liveChannel);
+    live.on('publication', ({ data, info }) => {
+      const said = asObject(data);
+      if (!info || !said || info.user === this.me.user) return;
+      if (said['type'] === 'away') this.crowd.away(info.user, said['on'] === true);
+      if (said['type'] === 'typing') {
+        this.crowd.writing(info.user, said['on'] === true, Date.now());
+        setTimeout(() => this.showPeople(), WRITING_MS + 50);
+      }
+      this.showPeople();
+    });
+    return live;
+  }
+
+  private showPeople(): void {
+    this.people.value = this.crowd.list(Date.now());
+  }
+
+  /** How many paragraphs wait on this device, in words. */
+  keptInWords(): string {
+    const kept = this.paragraphs.value.filter((letter) => letter.state === 'waiting' || letter.state === 'sending').length;
+    if (kept === 0) return '';
+    return `${counted(kept, 'paragraph')} ${kept === 1 ? 'is' : 'are'} kept on this device and will be sent.`;
+  }
+}

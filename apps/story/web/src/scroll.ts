@@ -1,0 +1,85 @@
+// How the manuscript scrolls: it stays at its end for whoever is there, and stays put for whoever reads further up.
+
+import type { Signal } from '@preact/signals';
+
+const END_PX = 48;
+
+export class Reading {
+  private scroller: HTMLElement | undefined;
+  private last = 0;
+  /** What is being read, and where on the screen it stood, before older paragraphs came in above. */
+  private marked: { element: Element; top: number } | undefined;
+
+  constructor(
+    private readonly atEnd: Signal<boolean>,
+    private readonly below: Signal<number>,
+  ) {}
+
+  attach(scroller: HTMLElement, content: HTMLElement): () => void {
+    this.scroller = scroller;
+    const scrolled = () => this.scrolled();
+    scroller.addEventListener('scroll', scrolled, { passive: true });
+    // Whatever makes the text grow, or the window shrink, is followed before it is painted.
+    const sizes = new ResizeObserver(() => this.atEnd.peek() && this.pin());
+    sizes.observe(scroller);
+    sizes.observe(content);
+    return () => {
+      scroller.removeEventListener('scroll', scrolled);
+      sizes.disconnect();
+    };
+  }
+
+  toEnd(atOnce = false): void {
+    const { scroller } = this;
+    if (!scroller) return;
+    if (atOnce || matchMedia('(prefers-reduced-motion: reduce)').matches) {
+      this.atEnd.value = true;
+      this.below.value = 0;
+      this.pin();
+    } else scroller.scrollTo({ top: scroller.scrollHeight, behavior: 'smooth' });
+  }
+
+  /** Older paragraphs are about to come in above. */
+  mark(): void {
+    const { scroller } = this;
+    if (!scroller) return;
+    const edge = scroller.getBoundingClientRect().top;
+    for (const element of scroller.querySelectorAll('.p')) {
+      const { top, bottom } = element.getBoundingClientRect();
+      if (bottom <= edge) continue;
+      this.marked = { element, top };
+      return;
+    }
+  }
+
+  /** They have come in: what was being read goes back to where it stood. */
+  hold(): void {
+    const { scroller, marked } = this;
+    this.marked = undefined;
+    if (!scroller) return;
+    if (this.atEnd.peek()) return this.pin();
+    if (!marked?.element.isConnected) return;
+    scroller.scrollTop += marked.element.getBoundingClientRect().top - marked.top;
+    this.last = scroller.scrollTop;
+  }
+
+  private pin(): void {
+    const { scroller } = this;
+    if (!scroller) return;
+    scroller.scrollTop = scroller.scrollHeight;
+    this.last = scroller.scrollTop;
+  }
+
+  /** Only scrolling up leaves the end: text that grows below does not. */
+  private scrolled(): void {
+    const { scroller } = this;
+    if (!scroller) return;
+    const up = scroller.scrollTop < this.last - 1;
+    this.last = scroller.scrollTop;
+    const rest = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
+    if (rest < END_PX) {
+      this.atEnd.value = true;
+      this.below.value = 0;
+    } else if (up) this.atEnd.value = false;
+  }
+}

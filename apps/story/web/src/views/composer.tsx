@@ -1,0 +1,133 @@
+// Where one writes: a text that grows, the draft kept over a reload, and the narrator's button.
+
+import { useSignal, useSignalEffect } from '@preact/signals';
+import { useLayoutEffect, useRef } from 'preact/hooks';
+import { device } from '../device';
+import type { Room } from '../room';
+import type { Reading } from '../scroll';
+import type { Run } from '../story';
+import { Spark, Stop } from './icons';
+
+const mac = /Mac|iP(hone|ad)/.test(navigator.userAgent);
+
+export function Composer({ room, reading }: { room: Room; reading: Reading }) {
+  if (!room.can('write')) {
+    return (
+      <div class="composer">
+        <p class="reader">You are reading along, and you can talk in the chat. A host can invite you to write.</p>
+      </div>
+    );
+  }
+  return <Writing room={room} reading={reading} />;
+}
+
+function Writing({ room, reading }: { room: Room; reading: Reading }) {
+  const draftKey = `fireside.draft.${room.id}`;
+  const box = useRef<HTMLTextAreaElement>(null);
+  const draft = useSignal(device.getItem(draftKey) ?? '');
+  const change = (text: string) => {
+    draft.value = text;
+    if (text === '') device.removeItem(draftKey);
+    else device.setItem(draftKey, text);
+  };
+  const add = () => {
+    const text = draft.value.trim();
+    if (text === '') return;
+    change('');
+    reading.toEnd(true);
+    room.addParagraph(text);
+    box.current?.focus();
+  };
+  // A refused paragraph that is to be edited comes back here, before what has been written since.
+  useSignalEffect(() => {
+    const text = room.edit.value;
+    if (text === '') return;
+    room.edit.value = '';
+    change(draft.peek() === '' ? text : `${text}\n\n${draft.peek()}`);
+    box.current?.focus();
+  });
+  useLayoutEffect(() => grow(box.current), [draft.value]);
+  return (
+    <form
+      class="composer"
+      aria-label="Write"
+      onSubmit={(event) => {
+        event.preventDefault();
+        add();
+      }}
+    >
+      <div class="sheet">
+        <textarea
+          ref={box}
+          data-testid="composer"
+          aria-label="Write the next paragraph"
+          placeholder="Write the next paragraph…"
+          dir="auto"
+          rows={2}
+          value={draft.value}
+          onInput={(event) => {
+            change(event.currentTarget.value);
+            room.sayWriting(event.currentTarget.value !== '');
+          }}
+          onKeyDown={(event) => {
+            if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey) || event.isComposing) return;
+            event.preventDefault();
+            add();
+          }}
+        />
+        {room.narrator.trouble.value && (
+          <p class="trouble" role="status">
+            {room.narrator.trouble.value}
+          </p>
+        )}
+        <div class="row">
+          <NarratorButton room={room} />
+          <span class="hint" aria-hidden="true">
+            <kbd>{mac ? '⌘' : 'Ctrl'}</kbd> <kbd>Enter</kbd>
+          </span>
+          <button class="btn" type="submit" data-testid="add" disabled={draft.value.trim() === ''}>
+            Add to the story
+          </button>
+        </div>
+      </div>
+    </form>
+  );
+}
+
+function NarratorButton({ room }: { room: Room }) {
+  const running = room.running.value;
+  const live = room.connection.link.value.type === 'live';
+  if (running && !room.mayStop(running)) return <span class="who-may">{whoMayStop(room, running)}</span>;
+  if (running) {
+    return (
+      <button class="btn primary" type="button" data-testid="narrator-stop" disabled={!live} onClick={() => void room.narrator.stop(running.run)}>
+        <Stop />
+        Stop the narrator
+      </button>
+    );
+  }
+  return (
+    <button
+      class="btn primary"
+      type="button"
+      data-testid="narrator-go"
+      disabled={!live || room.narrator.asked.value}
+      onClick={() => void room.narrator.goOn()}
+    >
+      <Spark />
+      {room.chunks.value.length === 0 ? 'Narrator, begin' : 'Narrator, go on'}
+    </button>
+  );
+}
+
+function whoMayStop(room: Room, run: Run): string {
+  const name = room.nameOf(run.by);
+  return name ? `${name} or a host can stop the narrator` : 'A host can stop the narrator';
+}
+
+/** For browsers that do not size a field by its content. */
+function grow(box: HTMLTextAreaElement | null): void {
+  if (!box || CSS.supports('field-sizing', 'content')) return;
+  box.style.height = 'auto';
+  box.style.height = `${box.scrollHeight + 3}px`;
+}
