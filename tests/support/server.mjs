@@ -65,24 +65,34 @@ secret_file = ${JSON.stringify(join(dir, 'api'))}
 [session]
 ${session}
 ${namespaces}`);
-  const server = new Server(dir, port, internal, under);
+  const server = new Server(dir, port, internal, ['serve', '--config', join(dir, 'fireside.toml')], under);
   await server.run();
   return server;
 }
 
+/** Starts the demo with the story room; `server.links` are the invitations that it printed. */
+export async function startDemo() {
+  const dir = mkdtempSync(join(tmpdir(), 'fireside-demo-'));
+  const [port, internal] = [await freePort(), await freePort()];
+  const server = new Server(dir, port, internal, ['demo', '--data', join(dir, 'data'), '--port', String(port)]);
+  await server.run();
+  server.links = await until(() => server.output.match(/http:\/\/\S+#invite=[\w.-]+/g), () => `an invitation link in:\n${server.output}`);
+  return server;
+}
+
 class Server {
-  constructor(dir, port, internal, under) {
-    Object.assign(this, { dir, port, internal, under, output: '' });
+  constructor(dir, port, internal, args, under = []) {
+    Object.assign(this, { dir, port, internal, args, under, output: '' });
     this.config = join(dir, 'fireside.toml');
-    this.data = join(dir, 'data');
     this.url = `http://127.0.0.1:${port}`;
     this.ws = `ws://127.0.0.1:${port}/connection/websocket`;
   }
 
   /** Starts the process (again), under `this.under` if a tracer is to watch it. */
   async run() {
-    const [command, ...args] = [...this.under, BINARY, 'serve', '--config', this.config];
-    this.child = spawn(command, args, { cwd: this.dir, stdio: ['ignore', 'pipe', 'pipe'] });
+    const [command, ...args] = [...this.under, BINARY, ...this.args];
+    const env = { ...process.env, FIRESIDE_SERVER__INTERNAL_LISTEN: `127.0.0.1:${this.internal}` };
+    this.child = spawn(command, args, { cwd: this.dir, env, stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [this.child.stdout, this.child.stderr]) {
       stream.setEncoding('utf8').on('data', (text) => { this.output = (this.output + text).slice(-64 * 1024); });
     }
