@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use fireside_core::{Claimed, Epoch};
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// A field whose `null` means its default.
@@ -36,6 +36,40 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Fields<T> {
             }
             fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Fields<T>, A::Error> {
                 T::deserialize(MapAccessDeserializer::new(entries)).map(Fields)
+            }
+        }
+        deserializer.deserialize_map(Read(PhantomData))
+    }
+}
+
+/// An object whose names are data, such as channels or tags, ordered by name. The same name twice is an error.
+#[derive(Debug)]
+pub(crate) struct Entries<V>(pub(crate) Vec<(String, V)>);
+
+impl<V> Default for Entries<V> {
+    fn default() -> Self {
+        Entries(Vec::new())
+    }
+}
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Entries<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read<V>(PhantomData<V>);
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for Read<V> {
+            type Value = Entries<V>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<V>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry::<String, V>()? {
+                    entries.push(entry);
+                }
+                entries.sort_by(|a, b| a.0.cmp(&b.0));
+                if entries.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+                    return Err(A::Error::custom("a name twice"));
+                }
+                Ok(Entries(entries))
             }
         }
         deserializer.deserialize_map(Read(PhantomData))

@@ -1,17 +1,15 @@
 //! What a client asks, from messages of the protocol.
 
-use std::fmt;
-
 use bytes::Bytes;
 use fireside_core::command::{Connect, History, Publish, Subscribe};
 use fireside_core::limits::FRAME_COMMANDS_MAX;
 use fireside_core::{Claimed, Command, Disconnect, Request};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::body;
-use crate::fields::{Fields, PositionFields, claimed, or_default, present};
+use crate::fields::{Entries, Fields, PositionFields, claimed, or_default, present};
 use crate::rpc;
 
 /// Bytes of a client's name of itself, and of its version (the protocol's own bounds). The rest is cut: both serve metrics only.
@@ -120,7 +118,7 @@ struct ConnectFields<'a> {
     #[serde(borrow, deserialize_with = "present")]
     data: Option<&'a RawValue>,
     #[serde(deserialize_with = "or_default")]
-    subs: Positions,
+    subs: Entries<Option<Fields<SubscribeFields>>>,
     #[serde(deserialize_with = "or_default")]
     name: String,
     #[serde(deserialize_with = "or_default")]
@@ -132,7 +130,12 @@ impl ConnectFields<'_> {
         Ok(Connect {
             data: optional(self.data)?,
             token: self.token,
-            subs: self.subs.0,
+            subs: self
+                .subs
+                .0
+                .into_iter()
+                .filter_map(|(channel, sub)| Some((channel, sub?.0.recover()?)))
+                .collect(),
             name: cut(self.name, NAME_BYTES_MAX),
             version: cut(self.version, VERSION_BYTES_MAX),
         })
@@ -142,37 +145,6 @@ impl ConnectFields<'_> {
 fn cut(mut text: String, bytes_max: usize) -> String {
     text.truncate(text.floor_char_boundary(bytes_max));
     text
-}
-
-/// Positions of server-side subscriptions, by channel.
-#[derive(Default)]
-struct Positions(Vec<(String, Claimed)>);
-
-impl<'de> Deserialize<'de> for Positions {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl<'de> Visitor<'de> for Read {
-            type Value = Positions;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("subscriptions by channel")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Positions, A::Error> {
-                let mut subs = Vec::new();
-                while let Some((channel, sub)) =
-                    entries.next_entry::<String, Option<Fields<SubscribeFields>>>()?
-                {
-                    let sub = sub.unwrap_or_default().0;
-                    subs.push((channel, sub.recover.then(|| sub.claimed())));
-                }
-                subs.sort_by(|a, b| a.0.cmp(&b.0));
-                if subs.windows(2).any(|pair| pair[0].0 == pair[1].0) {
-                    return Err(A::Error::custom("a channel twice"));
-                }
-                Ok(Positions(subs.into_iter().filter_map(|(channel, at)| Some((channel, at?))).collect()))
-            }
-        }
-        deserializer.deserialize_map(Read)
-    }
 }
 
 #[derive(Default, Deserialize)]
@@ -203,13 +175,13 @@ struct SubscribeFields {
 }
 
 impl SubscribeFields {
-    fn claimed(&self) -> Claimed {
-        claimed(&self.epoch, self.offset)
+    fn recover(&self) -> Option<Claimed> {
+        self.recover.then(|| claimed(&self.epoch, self.offset))
     }
 
     fn into_subscribe(self) -> Subscribe {
         Subscribe {
-            recover: self.recover.then(|| self.claimed()),
+            recover: self.recover(),
             positioned: self.positioned,
             recoverable: self.recoverable,
             join_leave: self.join_leave,
