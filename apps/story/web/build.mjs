@@ -54,8 +54,8 @@ for (const [name, path] of Object.entries(FONTS)) urls[name] = await keep(name, 
 const script = await bundle('src/main.tsx');
 urls.script = await keep('story', 'js', script);
 urls.theme = await keep('theme', 'js', await bundle('src/theme-first.ts', { format: 'iife' }));
-const style = new TextDecoder().decode(await bundle('src/style.css', { external: ['font:*'] }));
-urls.style = await keep('story', 'css', Buffer.from(style.replaceAll(/font:(\w+)/g, (_, name) => urls[name])));
+const style = new TextDecoder().decode(await bundle('src/style.css', { external: ['asset:*'] }));
+urls.style = await keep('story', 'css', Buffer.from(style.replaceAll(/asset:(\w+)/g, (_, name) => urls[name])));
 
 const page = (await readFile('static/index.html', 'utf8')).replaceAll(/\{\{(\w+)\}\}/g, (_, name) => {
   if (!urls[name]) throw new Error(`the page names ${name}, which was not built`);

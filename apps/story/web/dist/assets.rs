@@ -1,7 +1,7 @@
 const PAGE: Asset = Asset {
     name: "index.html",
     kind: "text/html; charset=utf-8",
-    etag: "\"b33f9e3fbd31\"",
+    etag: "\"dc5ec62b2d10\"",
     bytes: include_bytes!("index.html"),
 };
 const ASSETS: &[Asset] = &[
@@ -24,10 +24,10 @@ const ASSETS: &[Asset] = &[
         bytes: include_bytes!("inter-3100e775e861.woff2"),
     },
     Asset {
-        name: "story-1ce81e96ddad.js",
+        name: "story-44386f494dfd.js",
         kind: "text/javascript; charset=utf-8",
-        etag: "\"1ce81e96ddad\"",
-        bytes: include_bytes!("story-1ce81e96ddad.js"),
+        etag: "\"44386f494dfd\"",
+        bytes: include_bytes!("story-44386f494dfd.js"),
     },
     Asset {
         name: "theme-10d8bdef44df.js",
@@ -36,9 +36,9 @@ const ASSETS: &[Asset] = &[
         bytes: include_bytes!("theme-10d8bdef44df.js"),
     },
     Asset {
-        name: "story-45c6669f6f93.css",
+        name: "story-400189c41e32.css",
         kind: "text/css; charset=utf-8",
-        etag: "\"45c6669f6f93\"",
-        bytes: include_bytes!("story-45c6669f6f93.css"),
+        etag: "\"400189c41e32\"",
+        bytes: include_bytes!("story-400189c41e32.css"),
     },
 ];

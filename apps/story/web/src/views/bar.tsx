@@ -24,7 +24,9 @@ export function Bar({ room }: { room: Room }) {
       <Faces room={room} />
       <ThemeSwitch />
       <Invite room={room} role={room.me.role === 'reader' ? 'reader' : 'writer'}>
-        Invite<span class="wide"> someone</span>
+        <span>
+          Invite<span class="wide"> someone</span>
+        </span>
       </Invite>
     </header>
   );
@@ -118,6 +120,12 @@ function Faces({ room }: { room: Room }) {
 
 function ThemeSwitch() {
   const theme = useSignal(currentTheme());
+  useEffect(() => {
+    const system = matchMedia('(prefers-color-scheme: dark)');
+    const follow = () => (theme.value = currentTheme());
+    system.addEventListener('change', follow);
+    return () => system.removeEventListener('change', follow);
+  }, []);
   const other = theme.value === 'dark' ? 'light' : 'dark';
   return (
     <button class="quiet" aria-label={`Switch to ${other}`} title={`Switch to ${other}`} onClick={() => (theme.value = switchTheme())}>

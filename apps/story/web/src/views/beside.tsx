@@ -10,10 +10,10 @@ import { Face, NarratorFace } from './face';
 
 export function Beside({ room }: { room: Room }) {
   return (
-    <aside class="beside" aria-label="People and chat">
+    <div class="beside">
       <People room={room} />
       <Chat room={room} />
-    </aside>
+    </div>
   );
 }
 

@@ -16,11 +16,13 @@ export function RoomView({ room }: { room: Room }) {
       <Bar room={room} />
       <Banner room={room} />
       <Tabs room={room} />
-      <main class="page">
-        <Manuscript room={room} reading={reading} />
-        <Composer room={room} reading={reading} />
+      <main class="inside">
+        <div class="page">
+          <Manuscript room={room} reading={reading} />
+          <Composer room={room} reading={reading} />
+        </div>
+        <Beside room={room} />
       </main>
-      <Beside room={room} />
       <Spoken room={room} />
     </div>
   );
