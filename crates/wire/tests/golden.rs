@@ -271,6 +271,8 @@ fn calls() {
     t.reply(11, Reply::Presence(Vec::new()));
     t.client(12, Command::PresenceStats { channel: "chat:1".into() });
     t.reply(12, Reply::PresenceStats { clients: 2, users: 1 });
+    t.client(13, Command::PresenceStats { channel: "chat:2".into() });
+    t.reply(13, Reply::PresenceStats { clients: 0, users: 0 });
 
     let history = History { channel: "chat:1".into(), ..History::default() };
     t.client(20, Command::History(History { limit: 10, since: claim(Epoch(7), 5), ..history.clone() }));

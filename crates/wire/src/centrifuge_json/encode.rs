@@ -87,18 +87,17 @@ fn answer(reply: &Reply, o: &mut Object<'_>) {
         }
         Reply::RunCancelled { status } => called(o, |out| rpc::run_cancelled(status, out)),
         Reply::Rpc(data) => o.object("rpc", |o| o.json("data", data)),
+        // Here zero is written: centrifuge-js hands these on as they are, and `undefined` is not a number of people.
         Reply::Presence(members) => o.object("presence", |o| {
-            if !members.is_empty() {
-                o.object("presence", |o| {
-                    for member in members {
-                        o.entry(&member.client, |o| author(member, o));
-                    }
-                });
-            }
+            o.object("presence", |o| {
+                for member in members {
+                    o.entry(&member.client, |o| author(member, o));
+                }
+            });
         }),
         Reply::PresenceStats { clients, users } => o.object("presence_stats", |o| {
-            o.number("num_clients", (*clients).into());
-            o.number("num_users", (*users).into());
+            o.exact_number("num_clients", (*clients).into());
+            o.exact_number("num_users", (*users).into());
         }),
         Reply::History(page) => o.object("history", |o| history(page, o)),
         Reply::Refreshed { client, ttl_s } => o.object("refresh", |o| {
