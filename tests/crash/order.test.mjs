@@ -16,7 +16,7 @@ async function traced(channel, together) {
   const trace = path(scratch, 'calls');
   const calls = 'trace=pwrite64,pwritev,pwritev2,write,writev,sendto,sendmsg,fdatasync,fsync';
   const server = await start({
-    session: 'commands_per_second = 1_000_000\ncommands_burst = 1_000_000',
+    session: 'commands_per_second = 100_000\ncommands_burst = 100_000',
     namespaces: ['fsync', 'os'].map((degree) => `[namespace.${degree}]
 history = { records = 10_000, bytes = "64 MiB", age = "1d" }
 durability = "${degree}"

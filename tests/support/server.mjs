@@ -11,7 +11,7 @@ export const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 /** The binary under test: `./verify` names it; by hand it is the one that `cargo build --profile ci` left. */
 export const BINARY = process.env.FIRESIDE_BIN ?? resolve(ROOT, process.env.CARGO_TARGET_DIR ?? 'target', 'ci/fireside');
 export const TOKEN_SECRET = 'a secret of the tests, thirty-two bytes or more';
-export const API_KEY = 'an API key of the tests, thirty-two bytes or more';
+export const API_KEY = 'an-API-key-of-the-tests-and-of-nobody-else';
 
 /** Namespaces that the tests share: one for each thing that a channel may promise or refuse. */
 const NAMESPACES = `

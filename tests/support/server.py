@@ -18,7 +18,7 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("FIRESIDE_BIN") or ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "ci/fireside"
 TOKEN_SECRET = "a secret of the tests, thirty-two bytes or more"
-API_KEY = "an API key of the tests, thirty-two bytes or more"
+API_KEY = "an-API-key-of-the-tests-and-of-nobody-else"
 NAMESPACES = re.search(r"const NAMESPACES = `(.*?)`", (ROOT / "tests/support/server.mjs").read_text(), re.S).group(1)
 
 
