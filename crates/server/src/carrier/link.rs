@@ -1,0 +1,176 @@
+//! A node's link over a WebSocket: requests in through a protocol, batches and events out, encoded once for all who share a variant.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use fireside_core::{Batch, Disconnect, Outgoing, Request};
+use fireside_node::ports::{Link, LinkClosed, Sent, Sink, Source};
+use fireside_wire::Protocol;
+
+use super::duplex::Duplex;
+use super::frame::{Kind, write_message};
+use super::websocket::{Receiver, Sender};
+use super::websocket_slot;
+
+/// Bytes after which the records of one batch go on in another frame: clients bound what they take at once, the strictest at 1 MiB.
+const FRAME_BYTES_SOFT: usize = 256 * 1024;
+
+thread_local! {
+    static PAYLOAD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static FRAMES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static REQUESTS: RefCell<Vec<Request>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Makes a link of an open WebSocket.
+pub fn link<D: Duplex>(halves: (Receiver<D>, Sender<D>), protocol: Arc<dyn Protocol>, kind: &'static str) -> Link {
+    let (receiver, sender) = halves;
+    let slot = websocket_slot(protocol.slot(), sender.deflate());
+    let source = WsSource { receiver, protocol: Arc::clone(&protocol), requests: VecDeque::new() };
+    Link { source: Box::new(source), sink: Arc::new(WsSink { sender, protocol, slot }), kind }
+}
+
+/// Brings requests.
+pub struct WsSource<D: Duplex> {
+    receiver: Receiver<D>,
+    protocol: Arc<dyn Protocol>,
+    /// What came in the same frame as the last request.
+    requests: VecDeque<Request>,
+}
+
+impl<D: Duplex> Source for WsSource<D> {
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Request, Disconnect>>> {
+        loop {
+            if let Some(request) = self.requests.pop_front() {
+                if self.requests.is_empty() {
+                    self.requests = VecDeque::new();
+                }
+                return Poll::Ready(Some(Ok(request)));
+            }
+            let (protocol, requests) = (&*self.protocol, &mut self.requests);
+            let decoded = ready!(self.receiver.poll_message(cx, |_, payload| decode(protocol, payload, requests)));
+            match decoded {
+                Some(Ok(Ok(Some(request)))) => return Poll::Ready(Some(Ok(request))),
+                Some(Ok(Ok(None))) => {}
+                Some(Ok(Err(why))) => return Poll::Ready(Some(Err(why))),
+                Some(Err(fault)) => {
+                    return Poll::Ready(Some(Err(Disconnect::fixed(fault.code, fault.reason))));
+                }
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+/// Decodes a frame: its first request, and the others into `rest`. Nothing is allocated for a frame of one command.
+fn decode(
+    protocol: &dyn Protocol,
+    payload: &[u8],
+    rest: &mut VecDeque<Request>,
+) -> Result<Option<Request>, Disconnect> {
+    REQUESTS.with_borrow_mut(|requests| {
+        requests.clear();
+        let decoded = protocol.decode(payload, requests);
+        let mut all = requests.drain(..);
+        let first = all.next();
+        rest.extend(all);
+        // Commands before a broken one are not carried out: who sent them is told that the frame was.
+        decoded.inspect_err(|_| rest.clear()).map(|()| first)
+    })
+}
+
+/// Takes what the client is told.
+pub struct WsSink<D: Duplex> {
+    sender: Sender<D>,
+    protocol: Arc<dyn Protocol>,
+    slot: usize,
+}
+
+impl<D: Duplex> Sink for WsSink<D> {
+    fn try_send(&self, entry: &Outgoing, more: bool) -> Sent {
+        match entry {
+            Outgoing::Records { batch, after } if is_uncut(batch, *after) => {
+                let frames = batch.encoded(self.slot, |batch| {
+                    let mut frames = Vec::new();
+                    self.write_records(batch, 0, &mut frames);
+                    Bytes::from(frames)
+                });
+                self.sender.send_shared(frames, more)
+            }
+            Outgoing::Records { batch, after } => {
+                self.send_own(more, |frames| self.write_records(batch, *after, frames))
+            }
+            Outgoing::Event(event) => self.send_own(more, |frames| {
+                PAYLOAD.with_borrow_mut(|payload| {
+                    payload.clear();
+                    self.protocol.event(event, payload);
+                    write_message(frames, self.kind(), payload, self.sender.deflate());
+                    give_back(payload);
+                });
+            }),
+        }
+    }
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), LinkClosed>> {
+        self.sender.poll_ready(cx)
+    }
+
+    fn close(&self, why: &Disconnect) {
+        self.sender.close(why.code, &why.reason);
+    }
+}
+
+impl<D: Duplex> WsSink<D> {
+    fn kind(&self) -> Kind {
+        if self.protocol.is_text() { Kind::Text } else { Kind::Binary }
+    }
+
+    fn send_own(&self, more: bool, write: impl FnOnce(&mut Vec<u8>)) -> Sent {
+        FRAMES.with_borrow_mut(|frames| {
+            frames.clear();
+            write(frames);
+            let sent = self.sender.send_own(frames, more);
+            give_back(frames);
+            sent
+        })
+    }
+
+    /// Appends the records as whole frames, cut at the protocol's separator where one frame would be very long.
+    fn write_records(&self, batch: &Batch, after: u64, frames: &mut Vec<u8>) {
+        PAYLOAD.with_borrow_mut(|payload| {
+            payload.clear();
+            self.protocol.records(batch, after, payload);
+            frames.reserve(payload.len() + 16);
+            let separator = self.protocol.separator();
+            let mut rest = payload.as_slice();
+            while let Some(cut) = cut(rest, separator) {
+                write_message(frames, self.kind(), &rest[..cut], self.sender.deflate());
+                rest = &rest[cut + separator.len()..];
+            }
+            write_message(frames, self.kind(), rest, self.sender.deflate());
+            give_back(payload);
+        });
+    }
+}
+
+/// Where a long payload is cut: at the first separator past the soft limit.
+fn cut(payload: &[u8], separator: &[u8]) -> Option<usize> {
+    if separator.is_empty() || payload.len() <= FRAME_BYTES_SOFT {
+        return None;
+    }
+    let tail = &payload[FRAME_BYTES_SOFT..];
+    tail.windows(separator.len()).position(|window| window == separator).map(|at| FRAME_BYTES_SOFT + at)
+}
+
+fn is_uncut(batch: &Batch, after: u64) -> bool {
+    after < batch.first() || batch.first() == 0
+}
+
+/// A burst's memory is not kept for ever.
+fn give_back(scratch: &mut Vec<u8>) {
+    if scratch.capacity() > FRAME_BYTES_SOFT {
+        *scratch = Vec::new();
+    }
+}
