@@ -100,6 +100,18 @@ test('a position that was trimmed is told, and following goes on from the newest
   assert.deepEqual(numbers(seen), [1, 2, 3, 4, 5, 61, 62]);
 });
 
+test('an `os` namespace survives a kill -9 of the process', async () => {
+  const channel = fresh('swift:');
+  const client = await person('anna');
+  const seen = await follow(client, channel);
+  await say(channel, 1, 50);
+  await server.restart();
+  await say(channel, 51, 52);
+  await sees(seen, 52);
+  assert.deepEqual(numbers(seen), range(1, 52));
+  assert.ok(seen.starts.at(-1).recovered);
+});
+
 test('a memory namespace forgets with its process, and says so', async () => {
   const channel = fresh('fleeting:');
   const client = await person('anna');

@@ -29,6 +29,12 @@ durability = "fsync"
 recover = true
 allow = { subscribe = "user", publish = "user", history = "subscriber" }
 
+[namespace.swift]
+history = { records = 1000, bytes = "1 MiB", age = "1d" }
+durability = "os"
+recover = true
+allow = { subscribe = "user", publish = "user", history = "subscriber" }
+
 [namespace.fleeting]
 history = { records = 1000, bytes = "1 MiB", age = "1d" }
 durability = "memory"
