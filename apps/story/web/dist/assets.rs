@@ -1,7 +1,7 @@
 const PAGE: Asset = Asset {
     name: "index.html",
     kind: "text/html; charset=utf-8",
-    etag: "\"dc5ec62b2d10\"",
+    etag: "\"983feb57c334\"",
     bytes: include_bytes!("index.html"),
 };
 const ASSETS: &[Asset] = &[
@@ -24,10 +24,10 @@ const ASSETS: &[Asset] = &[
         bytes: include_bytes!("inter-3100e775e861.woff2"),
     },
     Asset {
-        name: "story-44386f494dfd.js",
+        name: "story-6644c4165f3a.js",
         kind: "text/javascript; charset=utf-8",
-        etag: "\"44386f494dfd\"",
-        bytes: include_bytes!("story-44386f494dfd.js"),
+        etag: "\"6644c4165f3a\"",
+        bytes: include_bytes!("story-6644c4165f3a.js"),
     },
     Asset {
         name: "theme-10d8bdef44df.js",
@@ -36,9 +36,9 @@ const ASSETS: &[Asset] = &[
         bytes: include_bytes!("theme-10d8bdef44df.js"),
     },
     Asset {
-        name: "story-400189c41e32.css",
+        name: "story-edd281cc4e56.css",
         kind: "text/css; charset=utf-8",
-        etag: "\"400189c41e32\"",
-        bytes: include_bytes!("story-400189c41e32.css"),
+        etag: "\"edd281cc4e56\"",
+        bytes: include_bytes!("story-edd281cc4e56.css"),
     },
 ];

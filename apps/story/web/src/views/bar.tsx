@@ -70,8 +70,8 @@ function TitleInBar({ room }: { room: Room }) {
   }
   return (
     <div class="title">
-      <h1 dir="auto">{title || 'A new story'}</h1>
-      {room.can('host') && (
+      <h1 dir="auto">{title || (room.opened.value ? 'A new story' : 'Story')}</h1>
+      {room.can('host') && room.opened.value && (
         <button ref={button} class="quiet" aria-label="Rename the story" title="Rename the story" onClick={() => (editing.value = true)}>
           <Pencil />
         </button>

@@ -18,9 +18,10 @@ export function Beside({ room }: { room: Room }) {
 }
 
 function People({ room }: { room: Room }) {
+  const live = room.connection.link.value.type === 'live';
   return (
     <section class="people" aria-label="Here now">
-      <h2>Here now</h2>
+      <h2>{live ? 'Here now' : 'Last seen here'}</h2>
       <ul data-testid="people">
         {room.people.value.map((person) => (
           <li key={person.user} class="member" data-user={person.user} data-writing={person.writing}>

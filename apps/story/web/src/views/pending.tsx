@@ -33,12 +33,14 @@ export function PendingParagraph({ letter, room, named }: { letter: Letter; room
           <span>
             <b>Not added:</b> {letter.reason ?? 'the server did not take it'}.
           </span>
-          <button class="link" data-testid="edit" onClick={edit}>
-            Edit
-          </button>
-          <button class="link" data-testid="discard" onClick={() => room.discard(letter.key)}>
-            Discard
-          </button>
+          <span class="choices">
+            <button class="link" data-testid="edit" onClick={edit}>
+              Edit
+            </button>
+            <button class="link" data-testid="discard" onClick={() => room.discard(letter.key)}>
+              Discard
+            </button>
+          </span>
         </p>
       )}
     </div>
