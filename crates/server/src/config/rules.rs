@@ -1,0 +1,359 @@
+//! What several keys, or a key and the world, must agree on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fireside_core::name::{ChannelName, DEFAULT_NAMESPACE, RESERVED_PREFIX};
+use fireside_core::namespace::{Durability, Namespace, RunPolicy};
+
+use super::reader::Section;
+use super::{Provider, Secret, Server, Session, Token, format_size, is_loopback};
+
+/// Bytes of an HMAC secret below which it can be guessed (RFC 7518 §3.2: as long as the hash).
+const HMAC_SECRET_BYTES_MIN: usize = 32;
+
+/// What stands around a body in its record: author, info, tags, key (the sum of their bounds, rounded up).
+pub(super) const RECORD_ENVELOPE_BYTES: usize = 8 * 1024;
+
+pub(super) fn addresses_differ(s: &Section<'_>, server: &Server) {
+    if server.listen == server.internal_listen && server.listen.port() != 0 {
+        s.refuse(
+            "internal_listen",
+            "is the same as server.listen",
+            "another port",
+            "internal_listen = \"127.0.0.1:8001\"",
+        );
+    }
+    if !is_loopback(&server.internal_listen) {
+        s.reader().warn(format!(
+            "server.internal_listen = \"{}\": metrics are not protected by a token; keep this address from the public",
+            server.internal_listen
+        ));
+    }
+}
+
+/// An Origin as browsers send it (RFC 6454 §6.2): scheme, host, and the port unless it is the scheme's own.
+pub(super) fn origins_are_exact(s: &Section<'_>, origins: &[String]) {
+    for origin in origins {
+        let Some(why) = origin_fault(origin) else { continue };
+        s.refuse(
+            "origins",
+            &format!("has an entry {origin:?} that {why}"),
+            "scheme://host or scheme://host:port, exact and in small letters",
+            "origins = [\"https://story.example.org\"]",
+        );
+    }
+}
+
+fn origin_fault(origin: &str) -> Option<&'static str> {
+    if origin.contains('*') {
+        return Some("has a *: every origin is named");
+    }
+    let Some((scheme, rest)) = origin.split_once("://") else {
+        return Some("has no scheme");
+    };
+    let is_scheme = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b);
+    if scheme.is_empty() || !scheme.bytes().all(is_scheme) {
+        return Some("has no scheme in small letters");
+    }
+    if rest.is_empty() || rest.contains(['/', '?', '#', '@', ' ']) {
+        return Some("is more or less than scheme, host and port");
+    }
+    if rest.bytes().any(|b| b.is_ascii_uppercase() || !b.is_ascii_graphic()) {
+        return Some("is not in small ASCII letters");
+    }
+    if (scheme == "https" && rest.ends_with(":443")) || (scheme == "http" && rest.ends_with(":80")) {
+        return Some("names the scheme's own port, which browsers leave out");
+    }
+    None
+}
+
+pub(super) fn hmac_secret_is_long(s: &Section<'_>, secret: Option<&Secret>, server: &Server) {
+    let Some(secret) = secret.filter(|secret| secret.bytes().len() < HMAC_SECRET_BYTES_MIN) else { return };
+    let key = if s.has("hmac_secret") { "hmac_secret" } else { "hmac_secret_file" };
+    let length = secret.bytes().len();
+    if is_loopback(&server.listen) {
+        s.reader().warn(format!("token.{key} has {length} bytes: enough on loopback only, beyond it {HMAC_SECRET_BYTES_MIN} are needed"));
+    } else {
+        s.refuse_hidden(
+            key,
+            &format!("has {length} bytes, and server.listen = \"{}\" is not loopback", server.listen),
+            &format!("at least {HMAC_SECRET_BYTES_MIN} random bytes"),
+            "openssl rand -hex 32 > secrets/token",
+        );
+    }
+}
+
+pub(super) fn api_key_is_whole(s: &Section<'_>, id: Option<&str>, secret: Option<&Secret>, server: &Server) {
+    if s.reader().describing {
+        return;
+    }
+    let is_id = |id: &str| {
+        !id.is_empty()
+            && id.len() <= 64
+            && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
+    match id {
+        None if !s.has("id") => s.refuse("id", "is missing", "a name for this key", "id = \"backend\""),
+        Some(id) if !is_id(id) => {
+            s.refuse("id", "is no name for a key", "1 to 64 letters, digits, -, _ and .", "id = \"backend\"");
+        }
+        _ => {}
+    }
+    match secret {
+        None if !s.has("secret") && !s.has("secret_file") => {
+            s.refuse("secret", "is missing", "secret_file or secret", "secret_file = \"secrets/api\"");
+        }
+        Some(secret) if secret.text().is_none_or(|text| !text.bytes().all(|b| b.is_ascii_graphic())) => {
+            let key = if s.has("secret") { "secret" } else { "secret_file" };
+            let allowed = "visible ASCII: it is sent in a header";
+            s.refuse_hidden(
+                key,
+                "has a byte that a header cannot bear",
+                allowed,
+                "openssl rand -hex 32 > secrets/api",
+            );
+        }
+        Some(secret) if secret.bytes().len() < 16 && !is_loopback(&server.listen) => {
+            s.reader().warn(format!(
+                "the secret of the API key {:?} has {} bytes: it can be guessed",
+                id.unwrap_or_default(),
+                secret.bytes().len()
+            ));
+        }
+        _ => {}
+    }
+}
+
+pub(super) fn insecure_only_on_loopback(s: &Section<'_>, insecure: bool, server: &Server) {
+    if !insecure {
+        return;
+    }
+    if is_loopback(&server.listen) {
+        s.reader().warn("dev.insecure = true: every client may do everything".to_owned());
+    } else {
+        s.refuse(
+            "insecure",
+            &format!("while server.listen = \"{}\" is not loopback", server.listen),
+            "true only with server.listen on 127.0.0.1 or [::1]",
+            "insecure = false",
+        );
+    }
+}
+
+pub(super) fn whole_seconds(s: &Section<'_>, key: &'static str, ms: u64, example: &str) -> u32 {
+    if ms % 1_000 != 0 {
+        s.refuse(key, "is not a number of whole seconds", "whole seconds", example);
+    }
+    (ms / 1_000) as u32
+}
+
+pub(super) fn pong_before_ping(s: &Section<'_>, session: &Session) {
+    if session.pong_timeout_s >= session.ping_s {
+        let key = if s.has("pong_timeout") { "pong_timeout" } else { "ping" };
+        s.refuse(
+            key,
+            &format!(
+                "makes pong_timeout ({}s) no less than ping ({}s)",
+                session.pong_timeout_s, session.ping_s
+            ),
+            "pong_timeout < ping",
+            "pong_timeout = \"8s\"",
+        );
+    }
+}
+
+/// A batch is at most a quarter of an outbox, and holds at least one record.
+pub(super) fn record_fits_outbox(s: &Section<'_>, session: &Session) {
+    if quarter_is_less(session, session.record_bytes_max) {
+        let key = if s.has("record_bytes_max") { "record_bytes_max" } else { "outbox_bytes_max" };
+        too_large(
+            s,
+            key,
+            "the largest record",
+            session.record_bytes_max,
+            session,
+            "record_bytes_max = \"64 KiB\"",
+        );
+    }
+}
+
+pub(super) fn run_fits_outbox(s: &Section<'_>, policy: &RunPolicy, session: &Session) {
+    if quarter_is_less(session, policy.text_bytes_max) {
+        too_large(
+            s,
+            "text_bytes_max",
+            "the record that ends a run",
+            policy.text_bytes_max,
+            session,
+            "text_bytes_max = \"64 KiB\"",
+        );
+    }
+}
+
+fn quarter_is_less(session: &Session, body_bytes: usize) -> bool {
+    session.outbox_bytes_max / 4 < body_bytes + RECORD_ENVELOPE_BYTES
+}
+
+fn too_large(s: &Section<'_>, key: &str, what: &str, bytes: usize, session: &Session, example: &str) {
+    let need = 4 * (bytes + RECORD_ENVELOPE_BYTES) as u64;
+    s.refuse(
+        key,
+        &format!(
+            "makes {what} ({} and {} around it) more than a quarter of session.outbox_bytes_max ({})",
+            format_size(bytes as u64),
+            format_size(RECORD_ENVELOPE_BYTES as u64),
+            format_size(session.outbox_bytes_max as u64)
+        ),
+        &format!("a smaller one, or outbox_bytes_max of at least {}", format_size(need)),
+        example,
+    );
+}
+
+pub(super) fn run_has_provider(
+    s: &Section<'_>,
+    policy: &RunPolicy,
+    providers: &BTreeMap<Arc<str>, Provider>,
+) {
+    if s.reader().describing || providers.contains_key(&policy.provider) {
+        return;
+    }
+    let names: Vec<String> = providers.keys().map(|name| format!("{name:?}")).collect();
+    let allowed =
+        if names.is_empty() { "a [provider.NAME] first: there is none".to_owned() } else { names.join(", ") };
+    s.refuse(
+        "provider",
+        &format!("names a provider {:?} that is not configured", policy.provider),
+        &allowed,
+        "[provider.default] kind = \"narrator\"",
+    );
+}
+
+pub(super) fn narrator_needs_nothing(s: &Section<'_>) {
+    for key in ["url", "model", "key", "key_file"] {
+        if s.has(key) {
+            s.refuse_hidden(
+                key,
+                "is set, but the narrator uses no service",
+                "kind alone",
+                "kind = \"narrator\"",
+            );
+        }
+    }
+}
+
+pub(super) fn provider_is_whole(s: &Section<'_>, url: Option<&str>, model: Option<&str>, has_key: bool) {
+    if s.reader().describing {
+        return;
+    }
+    let is_url = |url: &str| {
+        let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        rest.is_some_and(|rest| {
+            !rest.is_empty() && !rest.starts_with('/') && !rest.contains(['@', ' ', '#', '?'])
+        })
+    };
+    match url {
+        None if !s.has("url") => {
+            s.refuse("url", "is missing", "the base of the service", "url = \"https://llm.example.org/v1\"")
+        }
+        Some(url) if !is_url(url) => {
+            s.refuse(
+                "url",
+                "is no http or https address",
+                "https://host/path",
+                "url = \"https://llm.example.org/v1\"",
+            );
+        }
+        Some(url) if has_key && url.starts_with("http://") && !is_local_url(url) => {
+            s.reader().warn(format!("{} = {url:?}: the key travels unencrypted", s.path_of("url")));
+        }
+        _ => {}
+    }
+    if model.is_none_or(str::is_empty) && (!s.has("model") || model.is_some()) {
+        s.refuse("model", "is missing", "the model's name at the service", "model = \"gpt-4o-mini\"");
+    }
+}
+
+fn is_local_url(url: &str) -> bool {
+    ["http://127.", "http://localhost", "http://[::1]"].iter().any(|local| url.starts_with(local))
+}
+
+pub(super) fn namespace_name(s: &Section<'_>, name: &str) {
+    if s.reader().describing {
+        return;
+    }
+    let (head, tail) = name.split_once('/').map_or((name, None), |(head, tail)| (head, Some(tail)));
+    let is_word = |word: &str| {
+        !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
+    if head == RESERVED_PREFIX.trim_end_matches(':') {
+        s.refuse_name("is reserved for the server's own channels", "another name", "[namespace.story]");
+    } else if !is_word(head) || tail.is_some_and(|tail| !is_word(tail)) || ChannelName::parse(name).is_err() {
+        s.refuse_name(
+            "is no name for a namespace",
+            "letters, digits, -, _ and ., or two such words with a / between them",
+            "[namespace.\"story/live\"]",
+        );
+    } else if tail.is_some() && head == DEFAULT_NAMESPACE {
+        s.refuse_name(
+            "is never found: channels without a colon have one namespace",
+            "a namespace with a colon",
+            "[namespace.\"story/live\"]",
+        );
+    }
+}
+
+pub(super) fn namespace_is_consistent(
+    s: &Section<'_>,
+    history: bool,
+    recover: bool,
+    run: bool,
+    delta: &[String],
+    durability: Durability,
+) {
+    if s.reader().describing {
+        return;
+    }
+    if recover && !history {
+        s.refuse(
+            "recover",
+            "but nothing is kept",
+            "history beside it",
+            "history = { records = 1000, age = \"24h\" }",
+        );
+    }
+    if run && !history {
+        s.refuse_hidden(
+            "run",
+            "is set, but nothing is kept",
+            "history beside it",
+            "history = { records = 1000, age = \"24h\" }",
+        );
+    }
+    if !history && durability != Durability::Memory && s.has("durability") {
+        s.reader().warn(format!("{} has no effect: nothing is kept", s.path_of("durability")));
+    }
+    if let Some(unknown) = delta.iter().find(|d| *d != "fossil") {
+        s.refuse("delta", &format!("has an unknown entry {unknown:?}"), "\"fossil\"", "delta = [\"fossil\"]");
+    } else if !delta.is_empty() {
+        s.reader()
+            .warn(format!("{}: deltas are not offered yet; readers get whole records", s.path_of("delta")));
+    }
+}
+
+pub(super) fn warn_if_nobody_can_enter(
+    root: &Section<'_>,
+    token: &Token,
+    namespaces: &[Arc<Namespace>],
+    insecure: bool,
+) {
+    let warn = |text: &str| root.reader().warn(text.to_owned());
+    if token.hmac_secret.is_none() && token.issuers.is_empty() && !insecure {
+        warn(
+            "nobody can connect: set token.hmac_secret_file (or a [[token.issuer]]), or dev.insecure = true on your own machine",
+        );
+    }
+    if namespaces.is_empty() {
+        warn("there is no channel: add a [namespace.NAME], such as [namespace.default]");
+    }
+}
