@@ -5,5 +5,8 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod front;
+pub mod http;
 pub mod keys;
+pub mod observe;
+pub mod provider;
 pub mod schema;
