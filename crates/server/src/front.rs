@@ -197,12 +197,12 @@ impl<R: Reception> Front<R> {
         }
         let Some(place) = self.refusals.take() else { return };
         tokio::spawn(async move {
-            const CROWDED: HttpRefusal = HttpRefusal {
+            let crowded = HttpRefusal {
                 status: "503 Service Unavailable",
-                headers: "Retry-After: 5\r\n",
+                headers: RETRY_AFTER[before as usize % RETRY_AFTER.len()],
                 message: "too many connections",
             };
-            refuse(Plain::new(stream, place), &CROWDED).await;
+            refuse(Plain::new(stream, place), &crowded).await;
         });
     }
 
@@ -300,6 +300,15 @@ struct Head {
 }
 
 const MALFORMED: HttpRefusal = HttpRefusal::new("400 Bad Request", "malformed request");
+/// Spread, so that those who were refused together do not come back together.
+const RETRY_AFTER: [&str; 6] = [
+    "Retry-After: 3\r\n",
+    "Retry-After: 7\r\n",
+    "Retry-After: 4\r\n",
+    "Retry-After: 9\r\n",
+    "Retry-After: 5\r\n",
+    "Retry-After: 11\r\n",
+];
 const TOO_LARGE: HttpRefusal =
     HttpRefusal::new("431 Request Header Fields Too Large", "too many or too long header lines");
 
@@ -494,3 +503,6 @@ impl AsyncWrite for Rewound {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

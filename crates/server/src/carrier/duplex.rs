@@ -120,3 +120,138 @@ impl Drop for Place {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+pub mod scripted {
+    //! A connection whose other end is a test: what it sends, how much it takes, and when it ends.
+
+    use std::sync::{Arc, Mutex};
+    use std::task::Waker;
+
+    use super::*;
+
+    /// The test's end.
+    #[derive(Clone, Default)]
+    pub struct Peer(Arc<Mutex<Wire>>);
+
+    #[derive(Default)]
+    struct Wire {
+        sent: Vec<u8>,
+        closed: bool,
+        taken: Vec<u8>,
+        room: usize,
+        writes: usize,
+        ended: bool,
+        aborted: bool,
+        reader: Option<Waker>,
+        writer: Option<Waker>,
+    }
+
+    /// The server's end.
+    pub struct Scripted(Peer);
+
+    impl Peer {
+        /// A peer that takes `room` bytes before it stops reading.
+        pub fn new(room: usize) -> (Peer, Scripted) {
+            let peer = Peer::default();
+            peer.0.lock().unwrap().room = room;
+            (peer.clone(), Scripted(peer))
+        }
+
+        /// The peer sends bytes.
+        pub fn send(&self, bytes: &[u8]) {
+            let mut wire = self.0.lock().unwrap();
+            wire.sent.extend_from_slice(bytes);
+            wire.reader.take().map(Waker::wake);
+        }
+
+        /// The peer ends its direction.
+        pub fn end(&self) {
+            let mut wire = self.0.lock().unwrap();
+            wire.closed = true;
+            wire.reader.take().map(Waker::wake);
+        }
+
+        /// The peer reads on: so many bytes more.
+        pub fn make_room(&self, bytes: usize) {
+            let mut wire = self.0.lock().unwrap();
+            wire.room += bytes;
+            wire.writer.take().map(Waker::wake);
+        }
+
+        /// What the peer got since it last looked.
+        pub fn take(&self) -> Vec<u8> {
+            std::mem::take(&mut self.0.lock().unwrap().taken)
+        }
+
+        /// How many writes reached it.
+        pub fn writes(&self) -> usize {
+            self.0.lock().unwrap().writes
+        }
+
+        /// The server said that it writes no more.
+        pub fn is_ended(&self) -> bool {
+            self.0.lock().unwrap().ended
+        }
+
+        /// The server ended both directions.
+        pub fn is_aborted(&self) -> bool {
+            self.0.lock().unwrap().aborted
+        }
+    }
+
+    impl Duplex for Scripted {
+        fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let mut wire = self.0.0.lock().unwrap();
+            if wire.sent.is_empty() && !wire.closed {
+                wire.reader = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(()))
+        }
+
+        fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+            let mut wire = self.0.0.lock().unwrap();
+            if wire.sent.is_empty() && !wire.closed {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let len = wire.sent.len().min(into.len());
+            into[..len].copy_from_slice(&wire.sent[..len]);
+            wire.sent.drain(..len);
+            Ok(len)
+        }
+
+        fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let mut wire = self.0.0.lock().unwrap();
+            if wire.room == 0 {
+                wire.writer = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(()))
+        }
+
+        fn try_writev(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+            let mut wire = self.0.0.lock().unwrap();
+            if wire.ended || wire.aborted {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            let all: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
+            let len = all.len().min(wire.room);
+            if len == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            wire.room -= len;
+            wire.writes += 1;
+            wire.taken.extend_from_slice(&all[..len]);
+            Ok(len)
+        }
+
+        fn end(&self) {
+            self.0.0.lock().unwrap().ended = true;
+        }
+
+        fn abort(&self) {
+            self.0.0.lock().unwrap().aborted = true;
+        }
+    }
+}

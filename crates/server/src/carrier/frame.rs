@@ -292,7 +292,7 @@ impl Partial {
         let payload = if message.compressed {
             inflated(&message.bytes, message.kind, limits)?
         } else if message.kind == Kind::Text && message.checked < message.bytes.len() {
-            return Err(Fault::invalid("text ends inside a character"));
+            return Err(Fault::invalid("text is not UTF-8"));
         } else {
             message.bytes
         };
@@ -521,3 +521,6 @@ fn header(opcode: Opcode, compressed: bool, payload: usize) -> ([u8; HEADER_BYTE
         (header, 10)
     }
 }
+
+#[cfg(test)]
+mod tests;

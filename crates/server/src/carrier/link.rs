@@ -174,3 +174,6 @@ fn give_back(scratch: &mut Vec<u8>) {
         *scratch = Vec::new();
     }
 }
+
+#[cfg(test)]
+mod tests;

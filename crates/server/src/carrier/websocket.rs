@@ -167,7 +167,9 @@ impl<D: Duplex> Receiver<D> {
     fn read_on<R>(&mut self, take: &mut impl FnMut(Kind, &[u8]) -> R) -> Result<Step<R>, Fault> {
         SCRATCH.with_borrow_mut(|scratch| match self.shared.duplex.try_read(scratch) {
             Ok(0) => {
+                // Its end is also ours: without a close frame there is nothing to wait for.
                 self.shared.end_at_once();
+                self.shared.duplex.end();
                 Ok(Step::End)
             }
             Ok(len) => {
@@ -555,3 +557,6 @@ fn monotonic_ms() -> u64 {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     START.get_or_init(Instant::now).elapsed().as_millis() as u64
 }
+
+#[cfg(test)]
+mod tests;
