@@ -1,7 +1,7 @@
 const PAGE: Asset = Asset {
     name: "index.html",
     kind: "text/html; charset=utf-8",
-    etag: "\"983feb57c334\"",
+    etag: "\"849b4dedb06f\"",
     bytes: include_bytes!("index.html"),
 };
 const ASSETS: &[Asset] = &[
@@ -24,10 +24,10 @@ const ASSETS: &[Asset] = &[
         bytes: include_bytes!("inter-3100e775e861.woff2"),
     },
     Asset {
-        name: "story-6644c4165f3a.js",
+        name: "story-8a1eabfa5b8a.js",
         kind: "text/javascript; charset=utf-8",
-        etag: "\"6644c4165f3a\"",
-        bytes: include_bytes!("story-6644c4165f3a.js"),
+        etag: "\"8a1eabfa5b8a\"",
+        bytes: include_bytes!("story-8a1eabfa5b8a.js"),
     },
     Asset {
         name: "theme-10d8bdef44df.js",
@@ -36,9 +36,9 @@ const ASSETS: &[Asset] = &[
         bytes: include_bytes!("theme-10d8bdef44df.js"),
     },
     Asset {
-        name: "story-edd281cc4e56.css",
+        name: "story-c5e83ce24978.css",
         kind: "text/css; charset=utf-8",
-        etag: "\"edd281cc4e56\"",
-        bytes: include_bytes!("story-edd281cc4e56.css"),
+        etag: "\"c5e83ce24978\"",
+        bytes: include_bytes!("story-c5e83ce24978.css"),
     },
 ];

@@ -157,8 +157,11 @@ export class Room {
     return typeof text === 'string' ? text : '';
   }
 
-  async loadOlder(): Promise<void> {
-    if (await this.follow.loadOlder()) this.showStory();
+  /** Loads the page before; `showing` is called at the last moment before it is shown. */
+  async loadOlder(showing: () => void): Promise<void> {
+    if (!(await this.follow.loadOlder())) return;
+    showing();
+    this.showStory();
   }
 
   invitation(role: Role): Promise<string> {

@@ -23,9 +23,7 @@ export function Manuscript({ room, reading }: { room: Room; reading: Reading }) 
     if (room.whole.value || !sentinel.current) return undefined;
     const watch = new IntersectionObserver(
       ([seen]) => {
-        if (!seen?.isIntersecting || !room.opened.value) return;
-        reading.mark();
-        void room.loadOlder();
+        if (seen?.isIntersecting && room.opened.value) void room.loadOlder(() => reading.mark());
       },
       { root: scroller.current, rootMargin: '1200px 0px 0px 0px' },
     );

@@ -1,0 +1,153 @@
+// Measures that a long story stays smooth on a slow phone: it opens at its end, older pages come in without moving what is read, and while the
+// narrator streams the page keeps its frames and nothing shifts.
+//
+//   node tests/browser/smooth.mjs --base http://127.0.0.1:8000 [--paragraphs 5000]
+import { Centrifuge } from 'centrifuge';
+import { randomUUID } from 'node:crypto';
+import { parseArgs } from 'node:util';
+import { WebSocket } from 'ws';
+import * as room from './room.mjs';
+
+const { values: options } = parseArgs({
+  options: { base: { type: 'string', default: 'http://127.0.0.1:8000' }, paragraphs: { type: 'string', default: '5000' } },
+});
+const COUNT = Number(options.paragraphs);
+const WRITERS = 20;
+const THROTTLE = 4;
+const FRAMES_LEAST = 50;
+const STREAM_MS = 5_000;
+
+let failed = 0;
+let passed = 0;
+function check(name, holds, detail = '') {
+  console.log(`${holds ? 'ok' : 'failed'}: ${name}${detail ? ` (${detail})` : ''}`);
+  if (holds) passed += 1;
+  else failed += 1;
+}
+
+/** Fills a story by many writers at once; each keeps within what one session may send. */
+async function fill(host, count) {
+  const link = await room.invitation(options.base, host, 'writer');
+  const invite = new URL(link).hash.slice('#invite='.length);
+  const writers = Array.from({ length: Math.min(WRITERS, count) }, async (_, writer) => {
+    const joined = await fetch(new URL('/story-api/join', options.base), {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify({ invite, name: `Writer ${writer + 1}` }),
+    });
+    const { token } = await joined.json();
+    const client = new Centrifuge(new URL('/connection/websocket', options.base).href.replace('http', 'ws'), { token, websocket: WebSocket });
+    client.connect();
+    await client.ready();
+    for (let index = writer; index < count; index += WRITERS) {
+      const key = randomUUID();
+      const text = `Paragraph ${index + 1} of the night. ${'The lamp stayed lit above the dark, patient as an eye. '.repeat(1 + (index % 4))}`.trim();
+      for (;;) {
+        try {
+          await client.rpc('fireside.publish', { channel: `story:${host.story}`, key, data: { type: 'paragraph', id: key, text } });
+          break;
+        } catch (error) {
+          // 111: too much at once. The key makes it safe to send it again.
+          if (error.code !== 111 && error.code >= 100) throw error;
+          await new Promise((resolve) => setTimeout(resolve, 250));
+        }
+      }
+    }
+    client.disconnect();
+  });
+  await Promise.all(writers);
+}
+
+const reading = (page) =>
+  page.evaluate(() => {
+    const edge = document.querySelector('[data-testid=manuscript]').getBoundingClientRect().top;
+    for (const element of document.querySelectorAll('[data-testid=paragraph]')) {
+      const { top, bottom } = element.getBoundingClientRect();
+      if (bottom > edge) return { id: element.dataset.id, top };
+    }
+    return undefined;
+  });
+const placeOf = (page, id) => page.evaluate((id) => document.querySelector(`[data-id="${id}"]`).getBoundingClientRect().top, id);
+const shown = (page) => page.getByTestId('paragraph').count();
+
+/** Frames per second and the longest frame, while something goes on. */
+function frames(page, milliseconds) {
+  return page.evaluate(
+    (milliseconds) =>
+      new Promise((resolve) => {
+        const times = [];
+        let shift = 0;
+        const moved = new Set();
+        const watch = new PerformanceObserver((list) => {
+          for (const entry of list.getEntries()) {
+            shift += entry.value;
+            for (const { node } of entry.sources) moved.add(node?.nodeType === 3 ? `text in ${node.parentElement?.className}` : node?.className);
+          }
+        });
+        watch.observe({ type: 'layout-shift' });
+        const begin = performance.now();
+        const frame = (now) => {
+          times.push(now);
+          if (now - begin < milliseconds) requestAnimationFrame(frame);
+          else {
+            const gaps = times.slice(1).map((time, index) => time - times[index]);
+            watch.disconnect();
+            resolve({ perSecond: (gaps.length * 1_000) / (times.at(-1) - times[0]), longest: Math.max(...gaps), shift, moved: [...moved].join(', ') });
+          }
+        };
+        requestAnimationFrame(frame);
+      }),
+    milliseconds,
+  );
+}
+
+const host = await room.begin(options.base, 'Mara');
+await fill(host, COUNT);
+const browser = await room.launch();
+const context = await browser.newContext({ viewport: { width: 390, height: 844 } });
+const opening = Date.now();
+const page = await room.comeBack(context, options.base, host);
+await room.paragraph(page, `Paragraph ${COUNT} of`).waitFor({ state: 'attached' });
+check('a long story opens', true, `${Date.now() - opening} ms`);
+const session = await context.newCDPSession(page);
+await session.send('Emulation.setCPUThrottlingRate', { rate: THROTTLE });
+const manuscript = page.getByTestId('manuscript');
+const end = await manuscript.evaluate((box) => box.scrollHeight - box.scrollTop - box.clientHeight);
+check('it opens at its end', end < 48, `${end} px from it`);
+
+let moved = 0;
+let pages = 0;
+for (let before = await shown(page); before < COUNT; before = await shown(page)) {
+  await manuscript.evaluate((box) => (box.scrollTop = 500));
+  const { id, top } = await reading(page);
+  await page.waitForFunction((before) => document.querySelectorAll('[data-testid=paragraph]').length > before, before);
+  await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+  moved = Math.max(moved, Math.abs((await placeOf(page, id)) - top));
+  pages += 1;
+}
+check('older pages do not move what is read', moved <= 1, `${moved.toFixed(1)} px at most, ${pages} pages`);
+check('all of it is there, once', (await shown(page)) === COUNT && new Set((await room.story(page)).map(({ id }) => id)).size === COUNT);
+
+await manuscript.evaluate((box) => (box.scrollTop = box.scrollHeight));
+await page.waitForTimeout(500);
+const still = await frames(page, 2_000);
+await page.getByTestId('narrator-go').click();
+await page.waitForFunction(() => document.querySelector('[data-state=streaming] .text')?.textContent.length > 40);
+const kept = await page.evaluate(() => {
+  window.first = document.querySelector('[data-testid=paragraph]');
+  window.voice = document.querySelector('[data-state=streaming] .text span').firstChild;
+  return window.voice.data.length;
+});
+const streaming = await frames(page, STREAM_MS);
+const grown = await page.evaluate(() => ({ connected: window.voice.isConnected && window.first.isConnected, length: window.voice.data.length }));
+check('the text grows in one text node', grown.connected && grown.length > kept, `${grown.length - kept} letters`);
+check(
+  `frames while it streams, processor ${THROTTLE} times slower`,
+  streaming.perSecond >= Math.min(FRAMES_LEAST, still.perSecond * 0.9),
+  `${streaming.perSecond.toFixed(1)} a second, longest ${streaming.longest.toFixed(0)} ms; at rest ${still.perSecond.toFixed(1)} and ${still.longest.toFixed(0)} ms`,
+);
+check('nothing shifts while it streams', streaming.shift === 0, `${streaming.shift} ${streaming.moved}`);
+check('no script failed', page.troubles.length === 0, page.troubles.join(' | '));
+await browser.close();
+console.log(`smooth: ${passed} passed, ${failed} failed`);
+process.exit(failed === 0 ? 0 : 1);
