@@ -74,7 +74,8 @@ impl ChannelName {
     pub fn run(&self) -> Option<(ChannelName, &str)> {
         let at = self.0.rfind(RUN_SEGMENT)?;
         let run = &self.0[at + RUN_SEGMENT.len()..];
-        (at > 0 && !run.is_empty() && !run.contains('/')).then(|| (ChannelName(Arc::from(&self.0[..at])), run))
+        (at > 0 && !run.is_empty() && !run.contains('/'))
+            .then(|| (ChannelName(Arc::from(&self.0[..at])), run))
     }
 
     /// The log of run `run` of this channel.
@@ -133,7 +134,22 @@ mod tests {
 
     #[test]
     fn c5_hostile_names_are_refused() {
-        for text in ["", "a/../b", "a//b", "/a", "a/", ".", "a b", "a*", "a>", "é", "a\0", "a\r\n", "a%2f", "a\u{2028}"] {
+        for text in [
+            "",
+            "a/../b",
+            "a//b",
+            "/a",
+            "a/",
+            ".",
+            "a b",
+            "a*",
+            "a>",
+            "é",
+            "a\0",
+            "a\r\n",
+            "a%2f",
+            "a\u{2028}",
+        ] {
             assert!(ChannelName::parse(text).is_err(), "{text:?}");
         }
         assert_eq!(ChannelName::parse(&"a".repeat(256)), Err(NameFault::TooLong));

@@ -218,7 +218,8 @@ impl Outbox {
         if rest.is_empty() {
             return first;
         }
-        let batches: Vec<&Batch> = std::iter::once(&**batch).chain(rest.iter().map(|batch| &**batch)).collect();
+        let batches: Vec<&Batch> =
+            std::iter::once(&**batch).chain(rest.iter().map(|batch| &**batch)).collect();
         let merged = run::merge(&batches, *after);
         let mut cost = first.cost;
         self.run.retain(|entry| {
@@ -282,7 +283,8 @@ impl Outbox {
         self.ephemeral.retain(|entry| match &entry.what {
             Outgoing::Records { batch, .. } if entry.sub == Some(sub) => {
                 let older = &batch.records[0];
-                let user = |record: &crate::record::Record| record.author.as_ref().map(|author| author.user.clone());
+                let user =
+                    |record: &crate::record::Record| record.author.as_ref().map(|author| author.user.clone());
                 older.conflate != newer.conflate || user(older) != user(newer)
             }
             _ => true,

@@ -91,9 +91,10 @@ impl Record {
     pub fn cost(&self) -> usize {
         const FIXED: usize = 64;
         let tags: usize = self.tags.iter().map(|(k, v)| k.len() + v.len()).sum();
-        let author = self.author.as_ref().map_or(0, |a| {
-            a.user.len() + a.client.len() + a.info.as_ref().map_or(0, Bytes::len)
-        });
+        let author = self
+            .author
+            .as_ref()
+            .map_or(0, |a| a.user.len() + a.client.len() + a.info.as_ref().map_or(0, Bytes::len));
         FIXED + self.body.len() + tags + author
     }
 }

@@ -45,7 +45,12 @@ pub trait Log: Send + Sync {
     fn append(&self, batch: Arc<Batch>, durability: Durability) -> Soon<Appended>;
 
     /// Whole batches that hold the records of `span`, ascending, the first perhaps beginning before it.
-    fn read(&self, channel: &ChannelName, durability: Durability, span: Span) -> Soon<Result<Vec<Arc<Batch>>, LogFault>>;
+    fn read(
+        &self,
+        channel: &ChannelName,
+        durability: Durability,
+        span: Span,
+    ) -> Soon<Result<Vec<Arc<Batch>>, LogFault>>;
 
     /// Stores a checkpoint. It is a fact about what is already there, so nothing waits for its durability, except that records
     /// before its `oldest` may be given back only after it is durable.

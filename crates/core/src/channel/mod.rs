@@ -15,7 +15,7 @@ use crate::limits;
 use crate::name::ChannelName;
 use crate::namespace::{Namespace, WhenActive};
 use crate::position::{Claimed, Epoch, Position};
-use crate::record::{Kind, Record};
+use crate::record::{KeyMark, Kind, Record};
 use crate::refusal::{Code, Refusal};
 
 use keys::Keys;
@@ -87,7 +87,8 @@ impl Channel {
         checkpoint: Option<Checkpoint>,
         generation: Epoch,
     ) -> Self {
-        let known = checkpoint.unwrap_or(Checkpoint { epoch: generation, oldest: 1, ..Checkpoint::default() });
+        let known =
+            checkpoint.unwrap_or(Checkpoint { epoch: generation, oldest: 1, ..Checkpoint::default() });
         Channel {
             keys: Keys::new(known.keys, policy.dedup_keys_max, policy.dedup_window_ms),
             name,
@@ -174,6 +175,22 @@ impl Channel {
         Decision { batch, answers }
     }
 
+    /// What a start of a run with this key is answered without being written: the run it started before, or a refusal. `None`: it may
+    /// start now.
+    pub fn start_known(&self, key: KeyMark, now_ms: u64) -> Option<Result<Arc<str>, Refusal>> {
+        if let Some(known) = self.keys.find(&key.id, now_ms.max(self.time_ms)) {
+            let other = || Refusal::because(Code::Conflict, "this key is known with another input");
+            return Some(known.run.clone().filter(|_| known.body == key.body).ok_or_else(other));
+        }
+        let draft = Draft { channel: self, time_ms: now_ms, records: Vec::new() };
+        draft.may_start().err().map(Err)
+    }
+
+    /// The run that was started with the key of this hash.
+    pub fn run_started_by(&self, key: &[u8; 16], now_ms: u64) -> Option<Arc<str>> {
+        self.keys.find(key, now_ms)?.run.clone()
+    }
+
     /// True if `batch` continues exactly what is here.
     pub fn continues(&self, batch: &Batch) -> bool {
         batch.epoch == self.epoch && batch.first() == self.newest + 1 && batch.previous == self.proposal
@@ -184,7 +201,10 @@ impl Channel {
         if batch.first() == 0 {
             return;
         }
-        assert!(batch.epoch == self.epoch && batch.first() == self.newest + 1, "a channel absorbs only what continues it");
+        assert!(
+            batch.epoch == self.epoch && batch.first() == self.newest + 1,
+            "a channel absorbs only what continues it"
+        );
         for record in &batch.records {
             self.newest = record.offset;
             self.time_ms = record.time_ms;
@@ -323,7 +343,8 @@ impl Draft<'_> {
 
     fn known(&self, write: &Write) -> Option<Answer> {
         let key = write.key?;
-        let other_body = || Answer::Refused(Refusal::because(Code::Conflict, "this key is known with another body"));
+        let other_body =
+            || Answer::Refused(Refusal::because(Code::Conflict, "this key is known with another body"));
         if let Some(known) = self.channel.keys.find(&key.id, self.time_ms) {
             return Some(match known.body == key.body {
                 true => Answer::Known { offset: known.offset, run: known.run.clone() },
@@ -365,7 +386,8 @@ impl Draft<'_> {
             Kind::RunEnd => {
                 let run = run::id_of(&write.body);
                 let is_open = channel.open_runs.iter().any(|open| Some(&open.run) == run.as_ref());
-                let ended_here = self.records.iter().any(|r| r.kind == Kind::RunEnd && run::id_of(&r.body) == run);
+                let ended_here =
+                    self.records.iter().any(|r| r.kind == Kind::RunEnd && run::id_of(&r.body) == run);
                 if is_open && !ended_here { Ok(()) } else { Err(over()) }
             }
             _ => Ok(()),

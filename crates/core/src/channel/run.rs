@@ -119,7 +119,8 @@ pub struct Ending {
 impl Ending {
     /// The body of `run.end`.
     pub fn body(&self, run: &Arc<str>) -> Bytes {
-        let text = self.parts.iter().filter(|part| part.kind == "text").map(|part| part.text.as_str()).collect();
+        let text =
+            self.parts.iter().filter(|part| part.kind == "text").map(|part| part.text.as_str()).collect();
         json(&Body::End {
             run: run.clone(),
             status: self.status.as_str().to_owned(),

@@ -76,7 +76,11 @@ fn written(offset: u64) -> Answer {
 fn i1_dense_offsets_start_at_one_and_have_no_hole() {
     let desk = Desk::new(space(1000));
     let mut channel = desk.channel(None);
-    assert_eq!(channel.newest(), Position::new(Epoch(7), 0), "a channel never written answers with the generation");
+    assert_eq!(
+        channel.newest(),
+        Position::new(Epoch(7), 0),
+        "a channel never written answers with the generation"
+    );
     let asked = [desk.ask("1", None, None), desk.ask("2", None, None)];
     assert_eq!(append(&mut channel, &asked, 1, NOW_MS), [written(1), written(2)]);
     assert_eq!(append(&mut channel, &asked[..1], 2, NOW_MS), [written(3)]);
@@ -86,7 +90,8 @@ fn i1_dense_offsets_start_at_one_and_have_no_hole() {
 fn i2_once_a_known_key_answers_the_first_position() {
     let desk = Desk::new(space(1000));
     let mut channel = desk.channel(None);
-    let asked = [desk.ask("1", Some("k"), None), desk.ask("1", Some("k"), None), desk.ask("2", Some("k"), None)];
+    let asked =
+        [desk.ask("1", Some("k"), None), desk.ask("1", Some("k"), None), desk.ask("2", Some("k"), None)];
     let answers = append(&mut channel, &asked, 1, NOW_MS);
     assert_eq!(answers[..2], [written(1), Answer::Written { offset: 1, duplicate: true }]);
     assert!(matches!(&answers[2], Answer::Refused(refusal) if refusal.code == Code::Conflict));
@@ -107,7 +112,9 @@ fn keys_outlive_their_records_and_are_bounded() {
         assert_eq!(append(&mut channel, &[desk.ask("1", Some(&key), None)], n.into(), NOW_MS), [written(n)]);
     }
     assert_eq!(channel.oldest(), 4);
-    let again = |key: &str| channel.decide(&[desk.ask("1", Some(key), None)], ProposalId(9), NOW_MS).answers.remove(0);
+    let again = |key: &str| {
+        channel.decide(&[desk.ask("1", Some(key), None)], ProposalId(9), NOW_MS).answers.remove(0)
+    };
     assert_eq!(again("k3"), Answer::Known { offset: 3, run: None }, "its record is trimmed, its key is not");
     assert_eq!(again("k1"), written(6), "three keys at most");
 }
@@ -122,7 +129,10 @@ fn an_expected_position_is_compared_within_the_batch_too() {
     let answers = append(&mut channel, &asked, 1, NOW_MS);
     assert_eq!(answers[..2], [written(1), written(2)]);
     let Answer::Refused(refusal) = &answers[2] else { panic!() };
-    assert_eq!((refusal.code, refusal.detail.as_deref()), (Code::Conflict, Some(r#"{"epoch":"7","offset":2}"#)));
+    assert_eq!(
+        (refusal.code, refusal.detail.as_deref()),
+        (Code::Conflict, Some(r#"{"epoch":"7","offset":2}"#))
+    );
 }
 
 #[test]
@@ -159,7 +169,10 @@ fn retention_trims_a_prefix_by_count_bytes_and_age() {
 
 #[test]
 fn marks_stay_few_and_keep_the_byte_bound_close() {
-    let space = Namespace { history: Some(Retention { records: u64::MAX, bytes: 500_000, age_ms: u64::MAX }), ..space(1) };
+    let space = Namespace {
+        history: Some(Retention { records: u64::MAX, bytes: 500_000, age_ms: u64::MAX }),
+        ..space(1)
+    };
     let desk = Desk::new(space);
     let mut channel = desk.channel(None);
     for n in 1..=20_000_u64 {
@@ -178,7 +191,10 @@ fn removed_history_keeps_epoch_newest_and_keys() {
     append(&mut channel, &[desk.ask("1", Some("k"), None), desk.ask("2", None, None)], 1, NOW_MS);
     channel.remove_history();
     assert_eq!((channel.oldest(), channel.newest()), (3, Position::new(Epoch(7), 2)));
-    assert_eq!(append(&mut channel, &[desk.ask("1", Some("k"), None)], 2, NOW_MS), [Answer::Known { offset: 1, run: None }]);
+    assert_eq!(
+        append(&mut channel, &[desk.ask("1", Some("k"), None)], 2, NOW_MS),
+        [Answer::Known { offset: 1, run: None }]
+    );
     assert_eq!(append(&mut channel, &[desk.ask("3", None, None)], 3, NOW_MS), [written(3)]);
 }
 
@@ -213,7 +229,11 @@ fn a_run_has_one_start_and_one_end() {
     assert_eq!(append(&mut channel, &[start(&run, "s")], 1, NOW_MS), [written(1)]);
     assert_eq!(channel.open_runs().len(), 1);
     let known = Answer::Known { offset: 1, run: Some(run.clone()) };
-    assert_eq!(append(&mut channel, &[start(&"r2".into(), "s")], 2, NOW_MS), [known], "a start is once by its key");
+    assert_eq!(
+        append(&mut channel, &[start(&"r2".into(), "s")], 2, NOW_MS),
+        [known],
+        "a start is once by its key"
+    );
     let second = append(&mut channel, &[start(&"r2".into(), "t")], 3, NOW_MS);
     assert!(matches!(&second[..], [Answer::Refused(refusal)] if refusal.code == Code::Conflict));
     // The open run is part of the checkpoint.

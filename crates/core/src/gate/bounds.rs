@@ -57,11 +57,17 @@ fn depth(json: &[u8]) -> Result<(), Refusal> {
 pub(super) fn key<'k>(key: Option<&'k str>, principal: &Principal) -> Result<Option<&'k str>, Refusal> {
     let Some(text) = key else { return Ok(None) };
     if text.is_empty() || text.len() > limits::KEY_BYTES_MAX {
-        return Err(Refusal::because(Code::BadRequest, format!("a key has 1 to {} bytes", limits::KEY_BYTES_MAX)));
+        return Err(Refusal::because(
+            Code::BadRequest,
+            format!("a key has 1 to {} bytes", limits::KEY_BYTES_MAX),
+        ));
     }
     if principal.is_anonymous() && text.len() < limits::ANONYMOUS_KEY_BYTES_MIN {
         // All anonymous sessions are one producer: only chance keeps their keys apart.
-        return Err(Refusal::because(Code::BadRequest, "without a user a key must be 128 random bits (22 characters)"));
+        return Err(Refusal::because(
+            Code::BadRequest,
+            "without a user a key must be 128 random bits (22 characters)",
+        ));
     }
     Ok(key)
 }
@@ -92,7 +98,9 @@ pub(super) fn tags(tags: &[(Arc<str>, Arc<str>)], principal: &Principal) -> Resu
         return Err(Refusal::because(Code::PermissionDenied, "only a backend sets tags"));
     }
     let fits = |text: &str| (1..=limits::TAG_BYTES_MAX).contains(&text.len());
-    if tags.len() > limits::TAGS_MAX || !tags.iter().all(|(name, value)| fits(name) && value.len() <= limits::TAG_BYTES_MAX) {
+    if tags.len() > limits::TAGS_MAX
+        || !tags.iter().all(|(name, value)| fits(name) && value.len() <= limits::TAG_BYTES_MAX)
+    {
         let message = format!("at most {} tags of {} bytes", limits::TAGS_MAX, limits::TAG_BYTES_MAX);
         return Err(Refusal::because(Code::BadRequest, message));
     }

@@ -164,7 +164,12 @@ impl Gate {
     ///
     /// # Errors
     /// As for [`Gate::connect`], and 3500 if it is somebody else's.
-    pub fn refresh(&self, who: &Principal, claims: Claims, now_ms: u64) -> Result<Arc<Principal>, ConnectRefusal> {
+    pub fn refresh(
+        &self,
+        who: &Principal,
+        claims: Claims,
+        now_ms: u64,
+    ) -> Result<Arc<Principal>, ConnectRefusal> {
         if claims.user != *who.author.user || *claims.issuer != *who.issuer {
             return Err(ConnectRefusal::Closed(Disconnect::INVALID_TOKEN));
         }
@@ -196,7 +201,9 @@ fn check(rules: &Rules, claims: &Claims, now_ms: u64) -> Result<(), ConnectRefus
 /// The session's token is not over, or so little that its refresh may be on the way.
 pub(super) fn still_valid(principal: &Principal, now_ms: u64) -> Result<(), Refusal> {
     match principal.expires_ms {
-        Some(exp) if now_ms > exp.saturating_add(limits::EXPIRED_GRACE_MS) => Err(Refusal::new(Code::Expired)),
+        Some(exp) if now_ms > exp.saturating_add(limits::EXPIRED_GRACE_MS) => {
+            Err(Refusal::new(Code::Expired))
+        }
         _ => Ok(()),
     }
 }

@@ -26,7 +26,7 @@ use crate::command::{CancelRun, History, Publish, StartRun, Subscribe};
 use crate::name::ChannelName;
 use crate::namespace::{Namespace, Namespaces};
 use crate::position::Claimed;
-use crate::record::{Author, Kind, KeyMark};
+use crate::record::{Author, KeyMark, Kind};
 use crate::refusal::{Code, Refusal};
 
 /// What the gate goes by, beside the namespaces.
@@ -183,7 +183,11 @@ impl Gate {
     ///
     /// # Errors
     /// 102, 103, 107, 108, 110, 111.
-    pub fn subscribe(&self, mut caller: Caller<'_>, asked: Subscribe) -> Result<Admitted<Subscribe>, Refusal> {
+    pub fn subscribe(
+        &self,
+        mut caller: Caller<'_>,
+        asked: Subscribe,
+    ) -> Result<Admitted<Subscribe>, Refusal> {
         let channel = bounds::channel(&asked.channel)?;
         if asked.unsupported {
             return Err(Refusal::new(Code::NotAvailable));
@@ -192,10 +196,26 @@ impl Gate {
         Ok(admitted(asked, channel, policy, caller.principal))
     }
 
+    /// The channels that the server subscribes this principal to: those its token names, and its personal one.
+    pub fn granted(&self, principal: &Arc<Principal>) -> Vec<Admitted<Subscribe>> {
+        let personal = (self.rules.personal_channel && !principal.is_anonymous())
+            .then(|| format!("#{}", principal.user()));
+        let names = principal.channels().iter().cloned().chain(personal);
+        let admit = |name: String| {
+            let channel = bounds::channel(&name).ok()?;
+            let policy = self.policy(&channel)?;
+            (!channel.is_reserved()).then(|| {
+                admitted(Subscribe { channel: name, ..Subscribe::default() }, channel, policy, principal)
+            })
+        };
+        names.filter_map(admit).collect()
+    }
+
     /// May what was once allowed go on? Asked again before a replay and whenever a session's token changes.
     pub fn may_follow(&self, principal: &Arc<Principal>, channel: &ChannelName) -> bool {
         let Some(policy) = self.policy(channel) else { return false };
         permission::decide(&self.rules, principal, channel, &policy, Rights::SUBSCRIBE, false)
+            || principal.channels().iter().any(|name| name == channel.as_str())
     }
 
     /// May this be written?
@@ -212,12 +232,19 @@ impl Gate {
         if asked.body.len() > policy.record_bytes_max {
             return Err(Refusal::because(
                 Code::LimitExceeded,
-                format!("a record here has at most {} bytes, this one has {}", policy.record_bytes_max, asked.body.len()),
+                format!(
+                    "a record here has at most {} bytes, this one has {}",
+                    policy.record_bytes_max,
+                    asked.body.len()
+                ),
             ));
         }
         match policy.history {
             None if asked.key.is_some() || asked.expected.is_some() => {
-                return Err(Refusal::because(Code::NotAvailable, "key and expected need a channel with history"));
+                return Err(Refusal::because(
+                    Code::NotAvailable,
+                    "key and expected need a channel with history",
+                ));
             }
             Some(_) if conflate.is_some() => {
                 return Err(Refusal::because(Code::NotAvailable, "conflate needs a channel without history"));
@@ -330,10 +357,22 @@ impl Gate {
     }
 
     /// The same for the server's own reserved channels.
-    pub fn reserved_record(&self, channel: ChannelName, policy: Arc<Namespace>, body: Bytes) -> Admitted<Write> {
+    pub fn reserved_record(
+        &self,
+        channel: ChannelName,
+        policy: Arc<Namespace>,
+        body: Bytes,
+    ) -> Admitted<Write> {
         debug_assert!(channel.is_reserved());
-        let write =
-            Write { kind: Kind::Plain, body, key: None, expected: None, conflate: None, tags: Vec::new(), author: None };
+        let write = Write {
+            kind: Kind::Plain,
+            body,
+            key: None,
+            expected: None,
+            conflate: None,
+            tags: Vec::new(),
+            author: None,
+        };
         admitted(write, channel, policy, &Principal::node())
     }
 
@@ -350,7 +389,12 @@ impl Gate {
     }
 
     /// Steps 2 to 4, and the channel's policy.
-    fn admit(&self, caller: &mut Caller<'_>, channel: &ChannelName, right: Rights) -> Result<Arc<Namespace>, Refusal> {
+    fn admit(
+        &self,
+        caller: &mut Caller<'_>,
+        channel: &ChannelName,
+        right: Rights,
+    ) -> Result<Arc<Namespace>, Refusal> {
         identity::still_valid(caller.principal, caller.now_ms)?;
         let policy = self.policy(channel).ok_or(Code::UnknownChannel)?;
         if !permission::decide(&self.rules, caller.principal, channel, &policy, right, caller.subscribed) {
@@ -361,7 +405,12 @@ impl Gate {
     }
 }
 
-fn admitted<C>(command: C, channel: ChannelName, policy: Arc<Namespace>, principal: &Arc<Principal>) -> Admitted<C> {
+fn admitted<C>(
+    command: C,
+    channel: ChannelName,
+    policy: Arc<Namespace>,
+    principal: &Arc<Principal>,
+) -> Admitted<C> {
     Admitted { command, channel, policy, principal: principal.clone() }
 }
 

@@ -26,9 +26,10 @@ pub(super) fn decide(
     }
     let channel = run.as_ref().map_or(channel, |(parent, _)| parent);
     if channel.is_reserved() {
-        return principal.caps().iter().any(|cap| {
-            cap.allow.has(right) && cap.channels.iter().any(|name| **name == *channel.as_str())
-        });
+        return principal
+            .caps()
+            .iter()
+            .any(|cap| cap.allow.has(right) && cap.channels.iter().any(|name| **name == *channel.as_str()));
     }
     if principal.is_backend() || rules.insecure {
         return true;

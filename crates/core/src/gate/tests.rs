@@ -43,7 +43,12 @@ fn caller(principal: &Arc<Principal>) -> Caller<'_> {
     Caller { principal, now_ms: NOW_MS, subscribed: false, bucket: None }
 }
 
-fn publish(gate: &Gate, who: &Arc<Principal>, channel: &str, key: Option<&str>) -> Result<Admitted<Write>, Code> {
+fn publish(
+    gate: &Gate,
+    who: &Arc<Principal>,
+    channel: &str,
+    key: Option<&str>,
+) -> Result<Admitted<Write>, Code> {
     let asked = Publish {
         channel: channel.into(),
         body: Bytes::from_static(b"{}"),
@@ -158,7 +163,8 @@ fn a_refresh_is_for_the_same_user_only() {
 fn i2_once_a_producer_is_a_user_and_not_a_session() {
     let gate = gate();
     let first = principal(&gate, claims("anna", room(Rights::ALL)));
-    let again = gate.connect(&Connect::default(), Some(claims("anna", room(Rights::ALL))), "other", NOW_MS).unwrap();
+    let again =
+        gate.connect(&Connect::default(), Some(claims("anna", room(Rights::ALL))), "other", NOW_MS).unwrap();
     let ben = principal(&gate, claims("ben", room(Rights::ALL)));
     let mark = |who| publish(&gate, who, "story:42", Some("k1")).unwrap().command().key;
     assert_eq!(mark(&first), mark(&again));
@@ -185,11 +191,13 @@ fn quota_comes_after_permission_and_before_schema() {
     let gate = gate_with(vec![space], Rules { commands_burst: 1, ..Rules::default() });
     let mut bucket = Bucket::default();
     let mut ask = |who: &Arc<Principal>| {
-        let asked = Publish { channel: "story:42".into(), body: Bytes::from_static(b"1"), ..Publish::default() };
+        let asked =
+            Publish { channel: "story:42".into(), body: Bytes::from_static(b"1"), ..Publish::default() };
         let caller = Caller { principal: who, now_ms: NOW_MS, subscribed: false, bucket: Some(&mut bucket) };
         gate.publish(caller, asked).unwrap_err().code
     };
-    let (eve, anna) = (principal(&gate, claims("eve", Vec::new())), principal(&gate, claims("anna", room(Rights::ALL))));
+    let (eve, anna) =
+        (principal(&gate, claims("eve", Vec::new())), principal(&gate, claims("anna", room(Rights::ALL))));
     assert_eq!(ask(&eve), Code::PermissionDenied, "a refusal of permission costs no quota");
     assert_eq!(ask(&anna), Code::BadRequest, "the schema speaks last");
     assert_eq!(ask(&anna), Code::TooManyRequests, "and what it refuses has cost quota");
@@ -213,7 +221,9 @@ fn own_or_any_run_may_be_stopped() {
     let cancel = |rights| {
         let who = principal(&gate, claims("anna", room(rights)));
         let asked = CancelRun { channel: "story:42".into(), run: Some("7".into()), ..CancelRun::default() };
-        gate.cancel_run(caller(&who), asked).map(|admitted| admitted.command().any).map_err(|refusal| refusal.code)
+        gate.cancel_run(caller(&who), asked)
+            .map(|admitted| admitted.command().any)
+            .map_err(|refusal| refusal.code)
     };
     assert_eq!(cancel(Rights::AI_CANCEL_OWN), Ok(false));
     assert_eq!(cancel(Rights::AI_CANCEL_ANY), Ok(true));

@@ -137,7 +137,10 @@ fn merging_stops_at_another_part_and_at_a_reset() {
     };
     let reset = record(3, Kind::RunReset, r#"{"type":"run.reset","part":0,"to":0}"#.to_owned());
     let merged = run::merge(
-        &[&batch(vec![delta(1, 0, 0, "a"), delta(2, 0, 1, "b"), reset]), &batch(vec![delta(4, 0, 0, "c"), delta(5, 1, 0, "d")])],
+        &[
+            &batch(vec![delta(1, 0, 0, "a"), delta(2, 0, 1, "b"), reset]),
+            &batch(vec![delta(4, 0, 0, "c"), delta(5, 1, 0, "d")]),
+        ],
         0,
     );
     assert_eq!(merged.records.iter().map(|r| r.offset).collect::<Vec<_>>(), [2, 3, 4, 5]);

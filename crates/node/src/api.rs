@@ -1,0 +1,175 @@
+//! What a backend may do: the same gate, as the holder of an API key.
+
+use std::sync::Arc;
+
+use fireside_core::command::{History, Publish};
+use fireside_core::event::Page;
+use fireside_core::gate::{Caller, Principal};
+use fireside_core::{Author, ChannelName, Code, Disconnect, Event, Refusal, Reply, Unsubscribed};
+
+use crate::channel::Placed;
+use crate::commands::{awake, history_of, presence_of};
+use crate::{Node, lock};
+
+/// What a node says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// Its id, new with every life.
+    pub id: Arc<str>,
+    /// Sessions.
+    pub sessions: usize,
+    /// Channels that are awake.
+    pub channels: usize,
+}
+
+/// How many are in a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Here {
+    /// The channel.
+    pub channel: ChannelName,
+    /// Sessions that follow it.
+    pub clients: u32,
+}
+
+fn caller<'a>(node: &Node, who: &'a Arc<Principal>) -> Caller<'a> {
+    Caller { principal: who, now_ms: node.host.now_ms(), subscribed: false, bucket: None }
+}
+
+impl Node {
+    /// Appends a record, or sends it out where there is no history.
+    ///
+    /// # Errors
+    /// What the gate or the channel refuses.
+    pub async fn publish(
+        self: &Arc<Self>,
+        who: &Arc<Principal>,
+        publish: Publish,
+    ) -> Result<Placed, Refusal> {
+        let write = self.gate.publish(caller(self, who), publish)?;
+        let channel = self.directory.get(self, write.channel(), write.policy());
+        channel.write(self, write).await
+    }
+
+    /// Reads what was.
+    ///
+    /// # Errors
+    /// What the gate or the log refuses.
+    pub async fn history(self: &Arc<Self>, who: &Arc<Principal>, asked: History) -> Result<Page, Refusal> {
+        let admitted = self.gate.history(caller(self, who), asked)?;
+        history_of(self, &admitted).await
+    }
+
+    /// Removes a channel's records; their offsets are not given again, and readers behind are told.
+    ///
+    /// # Errors
+    /// What the gate or the log refuses.
+    pub async fn remove_history(
+        self: &Arc<Self>,
+        who: &Arc<Principal>,
+        channel: &str,
+    ) -> Result<(), Refusal> {
+        let asked = History { channel: channel.to_owned(), ..History::default() };
+        let admitted = self.gate.history(caller(self, who), asked)?;
+        let channel = awake(self, admitted.channel(), admitted.policy()).await?;
+        {
+            let mut state = lock(&channel.state);
+            if let Some(core) = state.core_mut() {
+                core.remove_history();
+            }
+            state.empty_ring();
+            state.changed();
+        }
+        channel.save(self).await;
+        Ok(())
+    }
+
+    /// Who is in a channel.
+    ///
+    /// # Errors
+    /// What the gate refuses.
+    pub fn presence(
+        self: &Arc<Self>,
+        who: &Arc<Principal>,
+        channel: &str,
+    ) -> Result<Vec<Arc<Author>>, Refusal> {
+        let admitted = self.gate.presence(caller(self, who), channel)?;
+        match presence_of(self, &admitted, false) {
+            Reply::Presence(members) => Ok(members),
+            _ => Err(Code::Internal.into()),
+        }
+    }
+
+    /// How many sessions and users are in a channel.
+    ///
+    /// # Errors
+    /// What the gate refuses.
+    pub fn presence_stats(
+        self: &Arc<Self>,
+        who: &Arc<Principal>,
+        channel: &str,
+    ) -> Result<(u32, u32), Refusal> {
+        let admitted = self.gate.presence(caller(self, who), channel)?;
+        match presence_of(self, &admitted, true) {
+            Reply::PresenceStats { clients, users } => Ok((clients, users)),
+            _ => Err(Code::Internal.into()),
+        }
+    }
+
+    /// Closes the sessions of a user, or one of them. Answers how many.
+    pub fn disconnect(&self, user: &str, client: Option<&str>, why: &Disconnect) -> usize {
+        let theirs = self.sessions_of(user, client);
+        for session in &theirs {
+            session.close(why.clone());
+        }
+        theirs.len()
+    }
+
+    /// Ends the subscriptions of a user, or of one session, to a channel. Answers how many.
+    ///
+    /// # Errors
+    /// The text is not a channel's name.
+    pub fn unsubscribe(
+        self: &Arc<Self>,
+        user: &str,
+        client: Option<&str>,
+        channel: &str,
+    ) -> Result<usize, Refusal> {
+        let name = ChannelName::parse(channel)
+            .map_err(|fault| Refusal::because(Code::BadRequest, fault.to_string()))?;
+        let mut ended = 0;
+        for session in self.sessions_of(user, client) {
+            if session.remove_sub(self, &name).is_some() {
+                ended += 1;
+                let why = Unsubscribed::BY_SERVER;
+                session.tell_in_order(Event::Unsubscribed { channel: name.clone(), why });
+            }
+        }
+        Ok(ended)
+    }
+
+    /// What this node says of itself.
+    pub fn info(&self) -> Info {
+        Info { id: self.id.clone(), sessions: self.sessions.count(), channels: self.directory.all().len() }
+    }
+
+    /// Channels with somebody in them, whose names begin with `prefix`; at most `max`.
+    pub fn channels(&self, prefix: &str, max: usize) -> Vec<Here> {
+        let all =
+            self.directory.all().into_iter().filter(|channel| channel.name.as_str().starts_with(prefix));
+        let here = all.map(|channel| {
+            let clients = lock(&channel.state).presence.clients();
+            let readers = lock(&channel.state).readers();
+            Here { channel: channel.name.clone(), clients: clients.max(readers) }
+        });
+        here.filter(|here| here.clients > 0).take(max).collect()
+    }
+
+    fn sessions_of(&self, user: &str, client: Option<&str>) -> Vec<Arc<crate::session::Session>> {
+        let all = self.sessions.all().into_iter();
+        all.filter(|session| {
+            client.is_none_or(|client| *session.client == *client)
+                && session.principal().is_some_and(|who| **who.user() == *user)
+        })
+        .collect()
+    }
+}

@@ -1,0 +1,629 @@
+//! One awake channel: gather, append, acknowledge, fan out, announce.
+//!
+//! A locked struct, not a task with a mailbox. Whoever finds it with work and no driver starts one; the driver ends when nothing is
+//! pending. One append is in flight; meanwhile the next batch gathers, so that under load batches grow by themselves.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use fireside_core::channel::{self as core, Answer, Presence};
+use fireside_core::gate::{Admitted, Write};
+use fireside_core::outbox::Lane;
+use fireside_core::position::Position;
+use fireside_core::{Batch, ChannelName, Code, Durability, Event, Fact, Namespace, Refusal, limits};
+
+use crate::ports::{Appended, LogFault, Waking, proposal_id};
+use crate::readers::{Op, Shard, drain_all};
+use crate::session::Session;
+use crate::slot::Slot;
+use crate::{Node, lock};
+
+/// One awake channel.
+pub struct Channel {
+    pub(crate) name: ChannelName,
+    pub(crate) policy: Arc<Namespace>,
+    pub(crate) lane: Lane,
+    pub(crate) state: Mutex<State>,
+}
+
+/// What its lock guards. Lock order: channel, shard, session.
+pub(crate) struct State {
+    life: Life,
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
+    driving: bool,
+    /// Batches kept for readers that are a little behind, oldest first.
+    ring: VecDeque<Arc<Batch>>,
+    ring_bytes: usize,
+    pub(crate) presence: Presence,
+    pub(crate) shards: Vec<Arc<Shard>>,
+    /// Records since the last checkpoint.
+    unsaved: u64,
+    used_ms: u64,
+    pub(crate) sleepers: Vec<Waker>,
+    /// A start of a run is under way; others wait for their turn.
+    pub(crate) starting: bool,
+}
+
+enum Life {
+    Waking,
+    Awake(Box<core::Channel>),
+    Failed(Refusal),
+}
+
+/// A write that waits for its turn.
+pub(crate) struct Waiting {
+    write: Admitted<Write>,
+    asker: Asker,
+}
+
+/// Who is told.
+pub(crate) enum Asker {
+    /// A client, by the reply to its command.
+    Session {
+        session: Arc<Session>,
+        id: u32,
+        /// It wants the position (rpc), not the protocol's empty result.
+        positioned: bool,
+    },
+    /// Somebody in this process.
+    Slot(Arc<Slot<Result<Placed, Refusal>>>),
+}
+
+/// Where a write went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Its position; `None` in a channel without history.
+    pub position: Option<Position>,
+    /// Its key was known: this is the first one's position.
+    pub duplicate: bool,
+    /// For a start of a run whose key was known: the run.
+    pub run: Option<Arc<str>>,
+}
+
+/// What was decided together and waits for the log.
+struct Round {
+    batch: Arc<Batch>,
+    waiting: Vec<Waiting>,
+    answers: Vec<Answer>,
+    began_ms: u64,
+}
+
+impl Channel {
+    pub(crate) fn new(node: &Node, name: ChannelName, policy: Arc<Namespace>) -> Arc<Self> {
+        let has_log = policy.history.is_some();
+        let life = match has_log {
+            true => Life::Waking,
+            false => {
+                let core = core::Channel::wake(name.clone(), policy.clone(), None, Default::default());
+                Life::Awake(Box::new(core))
+            }
+        };
+        let lane = match (has_log, name.run()) {
+            (false, _) => Lane::Ephemeral,
+            (true, Some(_)) => Lane::Run,
+            (true, None) => Lane::Durable,
+        };
+        Arc::new(Channel {
+            name,
+            policy,
+            lane,
+            state: Mutex::new(State {
+                life,
+                waiting: VecDeque::new(),
+                waiting_bytes: 0,
+                driving: false,
+                ring: VecDeque::new(),
+                ring_bytes: 0,
+                presence: Presence::default(),
+                shards: Vec::new(),
+                unsaved: 0,
+                used_ms: node.host.monotonic_ms(),
+                sleepers: Vec::new(),
+                starting: false,
+            }),
+        })
+    }
+
+    pub(crate) fn durability(&self) -> Durability {
+        self.policy.durability
+    }
+
+    // ------------------------------------------------------------------------------------------------------ waking
+
+    pub(crate) fn begin_to_wake(self: &Arc<Self>, node: &Arc<Node>) {
+        if self.policy.history.is_some() {
+            let (channel, node_of_task) = (self.clone(), node.clone());
+            node.host.spawn(Box::pin(async move { channel.wake(&node_of_task).await }));
+        }
+    }
+
+    async fn wake(self: Arc<Self>, node: &Arc<Node>) {
+        let woken = node.log.wake(&self.name, self.durability()).await;
+        let (sleepers, refused) = {
+            let mut state = lock(&self.state);
+            match woken {
+                Ok(waking) => state.awaken(&self, waking, node.host.now_ms()),
+                Err(fault) => {
+                    node.say(Fact::LogFault { what: "wake" });
+                    state.life = Life::Failed(refusal_of(&fault));
+                }
+            }
+            let refused = match &state.life {
+                Life::Failed(refusal) => Some((refusal.clone(), std::mem::take(&mut state.waiting))),
+                _ => None,
+            };
+            (std::mem::take(&mut state.sleepers), refused)
+        };
+        if let Some((refusal, waiting)) = refused {
+            for one in waiting {
+                one.asker.tell(node, &self, Err(refusal.clone()));
+            }
+        }
+        for sleeper in sleepers {
+            sleeper.wake();
+        }
+        crate::run::settle_orphans(node, &self);
+        self.drive_if_needed(node);
+    }
+
+    /// Ready when the channel is awake.
+    pub(crate) async fn awake(&self) -> Result<(), Refusal> {
+        poll_fn(|cx| self.poll_awake(cx)).await
+    }
+
+    fn poll_awake(&self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        let mut state = lock(&self.state);
+        match &state.life {
+            Life::Awake(_) => Poll::Ready(Ok(())),
+            Life::Failed(refusal) => Poll::Ready(Err(refusal.clone())),
+            Life::Waking => {
+                state.sleepers.push(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(lock(&self.state).life, Life::Failed(_))
+    }
+
+    // ---------------------------------------------------------------------------------------------------- sleeping
+
+    /// Nobody reads, writes or is here, and has not for a while.
+    pub(crate) fn is_quiet(&self, now_ms: u64) -> bool {
+        let state = lock(&self.state);
+        !matches!(state.life, Life::Waking)
+            && !state.driving
+            && !state.starting
+            && state.waiting.is_empty()
+            && state.presence.clients() == 0
+            && state.shards.iter().all(|shard| shard.is_empty())
+            && now_ms >= state.used_ms + limits::QUIET_MS
+    }
+
+    pub(crate) fn has_unsaved(&self) -> bool {
+        lock(&self.state).unsaved > 0
+    }
+
+    /// Called under the directory's lock: nobody can wake it before the log has heard.
+    pub(crate) fn fall_asleep(&self, node: &Node) {
+        if self.policy.history.is_some() {
+            node.log.slept(&self.name, self.durability());
+        }
+    }
+
+    pub(crate) fn begin_to_save(self: &Arc<Self>, node: &Arc<Node>) {
+        let (channel, node_of_task) = (self.clone(), node.clone());
+        node.host.spawn(Box::pin(async move { channel.save(&node_of_task).await }));
+    }
+
+    /// Writes a checkpoint, unless somebody drives: the driver writes its own.
+    pub(crate) async fn save(self: &Arc<Self>, node: &Arc<Node>) {
+        {
+            let mut state = lock(&self.state);
+            if state.driving || state.unsaved == 0 || !matches!(state.life, Life::Awake(_)) {
+                return;
+            }
+            state.driving = true;
+        }
+        self.checkpoint(node).await;
+        lock(&self.state).driving = false;
+        self.drive_if_needed(node);
+    }
+
+    async fn checkpoint(&self, node: &Node) {
+        let (checkpoint, unsaved) = {
+            let mut state = lock(&self.state);
+            let now_ms = node.host.now_ms();
+            let unsaved = state.unsaved;
+            let Some(core) = state.core_mut() else { return };
+            core.trim(now_ms);
+            (core.checkpoint(), unsaved)
+        };
+        match node.log.checkpoint(&self.name, self.durability(), checkpoint).await {
+            Ok(()) => {
+                let mut state = lock(&self.state);
+                state.unsaved = state.unsaved.saturating_sub(unsaved);
+            }
+            Err(_) => node.say(Fact::LogFault { what: "checkpoint" }),
+        }
+    }
+
+    // ----------------------------------------------------------------------------------------------------- writing
+
+    /// Puts a write into its turn. The asker is told when it is decided and, if it was new, committed.
+    pub(crate) fn propose(self: &Arc<Self>, node: &Arc<Node>, write: Admitted<Write>, asker: Asker) {
+        if self.policy.history.is_none() {
+            return self.pass(node, write, asker);
+        }
+        let queued = {
+            let mut state = lock(&self.state);
+            state.used_ms = node.host.monotonic_ms();
+            state.enqueue(Waiting { write, asker })
+        };
+        match queued {
+            Ok(()) => self.drive_if_needed(node),
+            Err(refused) => {
+                let (refusal, waiting) = *refused;
+                waiting.asker.tell(node, self, Err(refusal));
+            }
+        }
+    }
+
+    /// The same, for somebody in this process who waits.
+    pub(crate) async fn write(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        write: Admitted<Write>,
+    ) -> Result<Placed, Refusal> {
+        let slot = Slot::new();
+        self.propose(node, write, Asker::Slot(slot.clone()));
+        slot.wait().await
+    }
+
+    fn drive_if_needed(self: &Arc<Self>, node: &Arc<Node>) {
+        {
+            let mut state = lock(&self.state);
+            if state.driving || state.waiting.is_empty() || !matches!(state.life, Life::Awake(_)) {
+                return;
+            }
+            state.driving = true;
+        }
+        let (channel, node_of_task) = (self.clone(), node.clone());
+        node.host.spawn(Box::pin(async move { channel.drive(&node_of_task).await }));
+    }
+
+    async fn drive(self: Arc<Self>, node: &Arc<Node>) {
+        while let Some(round) = self.gather(node) {
+            match node.log.append(round.batch.clone(), self.durability()).await {
+                Appended::Accepted => self.commit(node, round).await,
+                Appended::Refused(fault) => {
+                    node.say(Fact::LogFault { what: "append" });
+                    self.refuse(node, round, &fault);
+                }
+                Appended::Conflict | Appended::Unknown => self.reconsider(node, round).await,
+            }
+            if lock(&self.state).unsaved >= limits::CHECKPOINT_RECORDS {
+                self.checkpoint(node).await;
+            }
+        }
+    }
+
+    /// Takes what waits, decides it, and answers what needs no append. `None` ends the driver: nothing is pending.
+    fn gather(self: &Arc<Self>, node: &Arc<Node>) -> Option<Round> {
+        let bytes_max = node.settings.outbox_bytes_max / 4;
+        loop {
+            let (decision, waiting) = {
+                let mut state = lock(&self.state);
+                let waiting = state.take_waiting(bytes_max);
+                if waiting.is_empty() {
+                    state.driving = false;
+                    return None;
+                }
+                let core = state.core_mut()?;
+                let proposal = proposal_id(&*node.host);
+                (core.decide(waiting.iter().map(|one| &one.write), proposal, node.host.now_ms()), waiting)
+            };
+            match decision.batch {
+                Some(batch) => {
+                    let began_ms = node.host.monotonic_ms();
+                    return Some(Round { batch, waiting, answers: decision.answers, began_ms });
+                }
+                None => self.answer(node, waiting, decision.answers),
+            }
+        }
+    }
+
+    /// The log has it: absorb, acknowledge, hand it to the readers, announce it.
+    async fn commit(self: &Arc<Self>, node: &Arc<Node>, round: Round) {
+        let shards = {
+            let mut state = lock(&self.state);
+            state.absorb(&round.batch);
+            state.hand_out(&round.batch)
+        };
+        node.say(Fact::Appended {
+            records: round.batch.records.len() as u32,
+            bytes: round.batch.cost() as u32,
+            append_us: node.host.monotonic_ms().saturating_sub(round.began_ms) * 1000,
+        });
+        self.answer(node, round.waiting, round.answers);
+        node.bus.announce(&round.batch);
+        drain_all(node, &shards).await;
+    }
+
+    fn refuse(self: &Arc<Self>, node: &Arc<Node>, round: Round, fault: &LogFault) {
+        let refused = |answer| match answer {
+            Answer::Written { .. } => Answer::Refused(refusal_of(fault)),
+            other => other,
+        };
+        self.answer(node, round.waiting, round.answers.into_iter().map(refused).collect());
+    }
+
+    /// The log ends elsewhere, or nobody knows: read it, take in what is new, and decide again what is not there.
+    async fn reconsider(self: &Arc<Self>, node: &Arc<Node>, round: Round) {
+        let waking = loop {
+            match node.log.wake(&self.name, self.durability()).await {
+                Ok(waking) => break waking,
+                Err(_) => {
+                    node.say(Fact::LogFault { what: "read after an append" });
+                    node.host.sleep(100).await;
+                }
+            }
+        };
+        let is_there = waking.tail.iter().any(|batch| batch.proposal == round.batch.proposal);
+        let shards = {
+            let mut state = lock(&self.state);
+            let known = state.core().map(core::Channel::newest).unwrap_or_default();
+            let fresh: Vec<_> =
+                waking.tail.iter().filter(|batch| batch.first() > known.offset).cloned().collect();
+            state.awaken(self, waking, node.host.now_ms());
+            fresh.iter().flat_map(|batch| state.hand_out(batch)).collect::<Vec<_>>()
+        };
+        if is_there {
+            self.answer(node, round.waiting, round.answers);
+        } else {
+            let mut state = lock(&self.state);
+            for one in round.waiting.into_iter().rev() {
+                state.waiting_bytes += one.write.command().body.len();
+                state.waiting.push_front(one);
+            }
+        }
+        drain_all(node, &shards).await;
+    }
+
+    /// Tells every asker, and writes each session's replies together.
+    fn answer(self: &Arc<Self>, node: &Arc<Node>, waiting: Vec<Waiting>, answers: Vec<Answer>) {
+        let epoch = lock(&self.state).core().map(|core| core.newest().epoch).unwrap_or_default();
+        let mut told: Vec<Arc<Session>> = Vec::new();
+        for (one, answer) in waiting.into_iter().zip(answers) {
+            let at = |offset| (offset > 0).then(|| Position::new(epoch, offset));
+            let outcome = match answer {
+                Answer::Written { offset, duplicate } => {
+                    Ok(Placed { position: at(offset), duplicate, run: None })
+                }
+                Answer::Known { offset, run } => Ok(Placed { position: at(offset), duplicate: true, run }),
+                Answer::Refused(refusal) => Err(refusal),
+            };
+            if outcome.as_ref().is_ok_and(|placed| placed.duplicate) {
+                node.say(Fact::Duplicate);
+            }
+            if let Some(session) = one.asker.answer(node, self, outcome)
+                && !told.iter().rev().take(8).any(|known| Arc::ptr_eq(known, &session))
+            {
+                told.push(session);
+            }
+        }
+        for session in told {
+            session.flush();
+        }
+    }
+
+    /// A record of a channel without history goes out and is gone.
+    fn pass(self: &Arc<Self>, node: &Arc<Node>, write: Admitted<Write>, asker: Asker) {
+        let (answer, shards) = {
+            let mut state = lock(&self.state);
+            state.used_ms = node.host.monotonic_ms();
+            let Some(core) = state.core_mut() else { return };
+            let mut decision = core.decide([&write], proposal_id(&*node.host), node.host.now_ms());
+            let shards = decision.batch.map(|batch| state.hand_out(&batch)).unwrap_or_default();
+            (decision.answers.pop(), shards)
+        };
+        let outcome = match answer {
+            Some(Answer::Refused(refusal)) => Err(refusal),
+            _ => Ok(Placed { position: None, duplicate: false, run: None }),
+        };
+        for shard in &shards {
+            shard.kick(node);
+        }
+        asker.tell(node, self, outcome);
+    }
+
+    /// Tells those who follow that somebody came or left.
+    pub(crate) fn tell_passing(self: &Arc<Self>, node: &Arc<Node>, event: Event) {
+        let event = Arc::new(event);
+        let shards = lock(&self.state).shards.clone();
+        for shard in shards.iter().filter(|shard| !shard.is_empty()) {
+            shard.push(Op::Passing(event.clone()));
+            shard.kick(node);
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn core(&self) -> Option<&core::Channel> {
+        match &self.life {
+            Life::Awake(core) => Some(core),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn core_mut(&mut self) -> Option<&mut core::Channel> {
+        match &mut self.life {
+            Life::Awake(core) => Some(core),
+            _ => None,
+        }
+    }
+
+    /// Something was done to the channel beside its log that the next checkpoint must say.
+    pub(crate) fn changed(&mut self) {
+        self.unsaved += 1;
+    }
+
+    pub(crate) fn used(&mut self, now_ms: u64) {
+        self.used_ms = now_ms;
+    }
+
+    /// The batches in memory that a reader after `offset` misses. `None`: it is behind them and must read the log.
+    pub(crate) fn missing_after(&self, offset: u64) -> Option<Vec<Arc<Batch>>> {
+        let newest = self.core()?.newest().offset;
+        if offset >= newest {
+            return Some(Vec::new());
+        }
+        let reaches = self.ring.front().is_some_and(|batch| batch.first() <= offset + 1);
+        reaches.then(|| self.ring.iter().filter(|batch| batch.last() > offset).cloned().collect())
+    }
+
+    /// Nothing is to be read.
+    pub(crate) fn has_no_records(&self) -> bool {
+        self.core().is_none_or(|core| core.oldest() > core.newest().offset)
+    }
+
+    /// Sessions that follow at the tail.
+    pub(crate) fn readers(&self) -> u32 {
+        self.shards.iter().map(|shard| shard.load()).sum()
+    }
+
+    /// A shard with room for one more reader.
+    pub(crate) fn shard(&mut self) -> Arc<Shard> {
+        if let Some(shard) = self.shards.iter().find(|shard| shard.has_room()) {
+            return shard.clone();
+        }
+        let shard = Arc::new(Shard::default());
+        self.shards.push(shard.clone());
+        shard
+    }
+
+    fn awaken(&mut self, channel: &Channel, waking: Waking, now_ms: u64) {
+        let mut core = core::Channel::wake(
+            channel.name.clone(),
+            channel.policy.clone(),
+            waking.checkpoint,
+            waking.generation,
+        );
+        self.unsaved = 0;
+        self.ring.clear();
+        self.ring_bytes = 0;
+        for batch in &waking.tail {
+            core.absorb(batch);
+            self.unsaved += batch.records.len() as u64;
+            self.keep_in_ring(batch);
+        }
+        core.trim(now_ms);
+        self.life = Life::Awake(Box::new(core));
+    }
+
+    fn enqueue(&mut self, waiting: Waiting) -> Result<(), Box<(Refusal, Waiting)>> {
+        if let Life::Failed(refusal) = &self.life {
+            return Err(Box::new((refusal.clone(), waiting)));
+        }
+        let is_full = self.waiting.len() >= limits::WAITING_PUBLISHES_MAX
+            || self.waiting_bytes > limits::WAITING_BYTES_MAX;
+        if is_full {
+            let refusal = Refusal::because(Code::TooManyRequests, "too many publishes wait in this channel");
+            return Err(Box::new((refusal, waiting)));
+        }
+        self.waiting_bytes += waiting.write.command().body.len();
+        self.waiting.push_back(waiting);
+        Ok(())
+    }
+
+    /// What fits one batch: at least one write, at most [`limits::BATCH_RECORDS_MAX`] and, beyond the first, `bytes_max`.
+    fn take_waiting(&mut self, bytes_max: usize) -> Vec<Waiting> {
+        let mut bytes = 0;
+        let fits = |one: &&Waiting| {
+            let first = bytes == 0;
+            bytes += one.write.command().body.len() + 512;
+            first || bytes <= bytes_max
+        };
+        let count = self.waiting.iter().take(limits::BATCH_RECORDS_MAX).take_while(fits).count();
+        let taken: Vec<_> = self.waiting.drain(..count).collect();
+        self.waiting_bytes -= taken.iter().map(|one| one.write.command().body.len()).sum::<usize>();
+        if self.waiting.is_empty() {
+            self.waiting.shrink_to(64);
+        }
+        taken
+    }
+
+    fn absorb(&mut self, batch: &Arc<Batch>) {
+        if let Some(core) = self.core_mut() {
+            core.absorb(batch);
+        }
+        self.unsaved += batch.records.len() as u64;
+        self.keep_in_ring(batch);
+    }
+
+    fn keep_in_ring(&mut self, batch: &Arc<Batch>) {
+        self.ring.push_back(batch.clone());
+        self.ring_bytes += batch.cost();
+        while self.ring.len() > limits::RING_BATCHES_MAX || self.ring_bytes > limits::RING_BYTES_MAX {
+            // The newest stays, whatever its size: whoever attaches at the tail must find it.
+            if self.ring.len() == 1 {
+                break;
+            }
+            if let Some(oldest) = self.ring.pop_front() {
+                self.ring_bytes -= oldest.cost();
+            }
+        }
+    }
+
+    /// History was removed: nothing of it is handed to anybody any more.
+    pub(crate) fn empty_ring(&mut self) {
+        self.ring.clear();
+        self.ring_bytes = 0;
+    }
+
+    /// Queues a batch for every reader. Answers the shards to drain once the lock is given back.
+    fn hand_out(&mut self, batch: &Arc<Batch>) -> Vec<Arc<Shard>> {
+        let busy = self.shards.iter().filter(|shard| !shard.is_empty());
+        busy.inspect(|shard| shard.push(Op::Records(batch.clone()))).cloned().collect()
+    }
+}
+
+impl Asker {
+    /// Tells it at once.
+    pub(crate) fn tell(self, node: &Arc<Node>, channel: &Channel, outcome: Result<Placed, Refusal>) {
+        if let Some(session) = self.answer(node, channel, outcome) {
+            session.flush();
+        }
+    }
+
+    /// Queues what it is told. Answers the session whose outbox is to be flushed.
+    fn answer(
+        self,
+        node: &Arc<Node>,
+        channel: &Channel,
+        outcome: Result<Placed, Refusal>,
+    ) -> Option<Arc<Session>> {
+        match self {
+            Asker::Session { session, id, positioned } => {
+                session.published(node, &channel.name, id, positioned, outcome);
+                Some(session)
+            }
+            Asker::Slot(slot) => {
+                slot.fill(outcome);
+                None
+            }
+        }
+    }
+}
+
+pub(crate) fn refusal_of(fault: &LogFault) -> Refusal {
+    match fault {
+        LogFault::Full => Refusal::because(Code::StoreFull, "the store is full; nothing was written"),
+        LogFault::Gone => Refusal::new(Code::UnrecoverablePosition),
+        LogFault::Failed(_) => Refusal::new(Code::Internal),
+    }
+}

@@ -1,0 +1,383 @@
+//! What a client may ask of its session: each command passes the gate, then touches channels.
+
+use std::sync::Arc;
+
+use fireside_core::command::{Command, Connect, History, Publish, Subscribe};
+use fireside_core::event::{Connected, Page, Start};
+use fireside_core::gate::{Admitted, ConnectRefusal, SeePresence};
+use fireside_core::position::{Claimed, Position};
+use fireside_core::{Code, Disconnect, Event, Fact, Refusal, Reply, Request, Unsubscribed, limits};
+
+use crate::channel::{Asker, Channel};
+use crate::ports::Soon;
+use crate::session::{Session, SubOptions};
+use crate::{Node, follow, lock, run};
+
+/// Performs a command: at once, or as work that the next command waits for.
+///
+/// # Errors
+/// The command closes the session.
+pub(crate) fn perform(
+    node: &Arc<Node>,
+    session: &Arc<Session>,
+    request: Request,
+) -> Result<Option<Soon<()>>, Disconnect> {
+    let Request { id, command } = request;
+    match command {
+        Command::Connect(connect) => return connect_now(node, session, id, connect),
+        Command::Publish(publish) => publish_now(node, session, id, publish, false),
+        Command::PublishRpc(publish) => publish_now(node, session, id, publish, true),
+        Command::Unsubscribe { channel } => unsubscribe(node, session, id, &channel),
+        Command::Refresh { token } => refresh(node, session, id, &token)?,
+        Command::Send { .. } => return Err(Disconnect::NOT_AVAILABLE),
+        Command::Malformed { why } => {
+            session.refuse(node, "rpc", id, Refusal::because(Code::BadRequest, why))
+        }
+        Command::Rpc { .. } | Command::SubRefresh { .. } | Command::Unsupported => {
+            let passed = session.ask(node, None, |caller| node.gate.pass(caller));
+            let refusal = passed.err().unwrap_or(Refusal::new(Code::NotAvailable));
+            session.refuse(node, "rpc", id, refusal);
+        }
+        Command::Pong => {}
+        command => return Ok(Some(Box::pin(later(node.clone(), session.clone(), id, command)))),
+    }
+    Ok(None)
+}
+
+/// Commands that may have to wait: for a channel to wake, for its log, for the session's own publishes.
+async fn later(node: Arc<Node>, session: Arc<Session>, id: u32, command: Command) {
+    let (op, done) = match command {
+        Command::Subscribe(asked) => ("subscribe", subscribe(&node, &session, id, asked).await),
+        Command::Presence { channel } => ("presence", presence(&node, &session, id, &channel, false).await),
+        Command::PresenceStats { channel } => {
+            ("presence", presence(&node, &session, id, &channel, true).await)
+        }
+        Command::History(asked) => ("history", history(&node, &session, id, asked).await),
+        Command::StartRun(asked) => ("ai.start", run::start(&node, &session, id, asked).await),
+        Command::CancelRun(asked) => ("ai.cancel", run::cancel(&node, &session, id, asked).await),
+        _ => return,
+    };
+    if let Err(refusal) = done {
+        session.refuse(&node, op, id, refusal);
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------- connect
+
+fn connect_now(
+    node: &Arc<Node>,
+    session: &Arc<Session>,
+    id: u32,
+    connect: Connect,
+) -> Result<Option<Soon<()>>, Disconnect> {
+    let claims = match connect.token.is_empty() {
+        true => None,
+        false => {
+            Some(node.keys.claims(&connect.token).map_err(|_| refused(node, Disconnect::INVALID_TOKEN))?)
+        }
+    };
+    let principal = match node.gate.connect(&connect, claims, &session.client, node.host.now_ms()) {
+        Ok(principal) => principal,
+        Err(ConnectRefusal::Closed(why)) => return Err(refused(node, why)),
+        Err(ConnectRefusal::Refused(refusal)) => {
+            session.refused();
+            session.refuse(node, "connect", id, refusal);
+            return Ok(None);
+        }
+    };
+    session.open(principal.clone());
+    node.say(Fact::Connected { user: principal.user().clone(), client: session.client.clone() });
+    let granted = node.gate.granted(&principal);
+    if granted.is_empty() {
+        connected(node, session, id, Vec::new());
+        return Ok(None);
+    }
+    if granted.len() > node.gate.rules().subscriptions_max {
+        return Err(Disconnect::CHANNEL_LIMIT);
+    }
+    let (node, session) = (node.clone(), session.clone());
+    Ok(Some(Box::pin(async move { connect_with_subs(&node, &session, id, connect, granted).await })))
+}
+
+fn refused(node: &Node, why: Disconnect) -> Disconnect {
+    node.say(Fact::Refused { op: "connect", code: Code::Unauthorized, user: Arc::from("") });
+    why
+}
+
+/// Server-side subscriptions start before the reply that tells of them, and follow after it.
+async fn connect_with_subs(
+    node: &Arc<Node>,
+    session: &Arc<Session>,
+    id: u32,
+    connect: Connect,
+    granted: Vec<Admitted<Subscribe>>,
+) {
+    let (mut opened, mut starts) = (Vec::new(), Vec::new());
+    for admitted in granted {
+        let channel = node.directory.get(node, admitted.channel(), admitted.policy());
+        let claimed = connect.subs.iter().find(|(name, _)| name == channel.name.as_str()).map(|(_, at)| *at);
+        let started = match channel.awake().await {
+            Ok(()) => follow::start(node, &channel, claimed).await,
+            Err(refusal) => Err(refusal),
+        };
+        let Ok((start, from)) = started else { return session.close(Disconnect::SERVER_ERROR) };
+        let options = SubOptions { join_leave: channel.policy.join_leave, by_server: true };
+        let Some(sub) = session.add_sub(&channel, from, options) else { return };
+        starts.push((channel.name.clone(), start));
+        opened.push((channel, sub));
+    }
+    connected(node, session, id, starts);
+    for (channel, sub) in opened {
+        follow::attach(node, session, sub);
+        came(node, session, &channel);
+    }
+}
+
+fn connected(
+    node: &Arc<Node>,
+    session: &Arc<Session>,
+    id: u32,
+    subs: Vec<(fireside_core::ChannelName, Start)>,
+) {
+    let ttl_s = ttl_s(node, session);
+    let connected = Connected {
+        client: session.client.clone(),
+        ttl_s,
+        subs,
+        ping_s: (node.settings.ping_ms / 1000) as u32,
+        pong: true,
+        data: None,
+    };
+    session.tell_in_order(Event::Reply { id, reply: Reply::Connected(Box::new(connected)) });
+    // The first ping comes after half to all of the interval, so that many who came together do not pong together.
+    let half = node.settings.ping_ms / 2;
+    let wait_ms = half + (node.host.random() % u128::from(half.max(1))) as u64;
+    node.sessions.due(session.slot(), node.host.monotonic_ms() + wait_ms);
+}
+
+/// Whole seconds until the token is over, at least 1.
+fn ttl_s(node: &Node, session: &Session) -> Option<u32> {
+    let expires_ms = session.principal()?.expires_ms()?;
+    let left_ms = expires_ms.saturating_sub(node.host.now_ms());
+    Some(u32::try_from(left_ms / 1000).unwrap_or(u32::MAX).max(1))
+}
+
+fn refresh(node: &Arc<Node>, session: &Arc<Session>, id: u32, token: &str) -> Result<(), Disconnect> {
+    if let Err(refusal) = session.ask(node, None, |caller| node.gate.pass(caller)) {
+        session.refuse(node, "refresh", id, refusal);
+        return Ok(());
+    }
+    let claims = node.keys.claims(token).map_err(|_| Disconnect::INVALID_TOKEN)?;
+    let Some(who) = session.principal() else { return Err(Disconnect::BAD_REQUEST) };
+    let principal = match node.gate.refresh(&who, claims, node.host.now_ms()) {
+        Ok(principal) => principal,
+        Err(ConnectRefusal::Closed(why)) => return Err(why),
+        Err(ConnectRefusal::Refused(refusal)) => {
+            session.refuse(node, "refresh", id, refusal);
+            return Ok(());
+        }
+    };
+    session.replace_principal(principal.clone());
+    // The newer token may allow less: what it no longer allows ends now, queued records included.
+    for channel in session.subscriptions() {
+        if !node.gate.may_follow(&principal, &channel) && session.remove_sub(node, &channel).is_some() {
+            session.tell_in_order(Event::Unsubscribed { channel, why: Unsubscribed::EXPIRED });
+        }
+    }
+    session.reply(id, Reply::Refreshed { client: session.client.clone(), ttl_s: ttl_s(node, session) });
+    Ok(())
+}
+
+// ------------------------------------------------------------------------------------------------------------- publish
+
+fn publish_now(node: &Arc<Node>, session: &Arc<Session>, id: u32, publish: Publish, positioned: bool) {
+    let name = publish.channel.clone();
+    match session.ask(node, Some(&name), |caller| node.gate.publish(caller, publish)) {
+        Ok(write) => {
+            session.publish_begins(write.channel());
+            let channel = node.directory.get(node, write.channel(), write.policy());
+            channel.propose(node, write, Asker::Session { session: session.clone(), id, positioned });
+        }
+        Err(refusal) => session.refuse(node, "publish", id, refusal),
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------------- subscribe
+
+async fn subscribe(
+    node: &Arc<Node>,
+    session: &Arc<Session>,
+    id: u32,
+    asked: Subscribe,
+) -> Result<(), Refusal> {
+    let name = asked.channel.clone();
+    let admitted = session.ask(node, Some(&name), |caller| node.gate.subscribe(caller, asked))?;
+    if session.follows(admitted.channel()) {
+        return Err(Code::AlreadySubscribed.into());
+    }
+    if session.subscriptions().len() >= node.gate.rules().subscriptions_max {
+        return Err(Code::LimitExceeded.into());
+    }
+    session.published_all(admitted.channel()).await;
+    let channel = awake(node, admitted.channel(), admitted.policy()).await?;
+    let (start, from) = follow::start(node, &channel, admitted.command().recover).await?;
+    if channel.name.run().is_some() && lock(&channel.state).has_no_records() {
+        return Err(Refusal::because(Code::UnknownChannel, "there is no such run, or its log is gone"));
+    }
+    if admitted.command().reject_unrecovered && start.was_recovering && !start.recovered {
+        return Err(Code::UnrecoverablePosition.into());
+    }
+    let policy = &channel.policy;
+    let join_leave = policy.join_leave && (policy.join_leave_push || admitted.command().join_leave);
+    let options = SubOptions { join_leave, by_server: false };
+    let Some(sub) = session.add_sub(&channel, from, options) else { return Ok(()) };
+    session.tell_in_order(Event::Reply { id, reply: Reply::Subscribed(Box::new(start)) });
+    follow::attach(node, session, sub);
+    came(node, session, &channel);
+    Ok(())
+}
+
+/// A member came: added first, then everybody who asked for it is told, the member too.
+fn came(node: &Arc<Node>, session: &Arc<Session>, channel: &Arc<Channel>) {
+    node.say(Fact::Subscribed { channel: channel.name.clone() });
+    let Some(who) = session.principal().map(|principal| principal.member().clone()) else { return };
+    let policy = &channel.policy;
+    let is_new = (policy.presence || policy.join_leave) && lock(&channel.state).presence.join(&who);
+    if is_new && policy.join_leave {
+        channel.tell_passing(node, Event::Joined { channel: channel.name.clone(), who });
+    }
+}
+
+fn unsubscribe(node: &Arc<Node>, session: &Arc<Session>, id: u32, channel: &str) {
+    if let Err(refusal) = session.ask(node, None, |caller| node.gate.pass(caller)) {
+        return session.refuse(node, "unsubscribe", id, refusal);
+    }
+    if let Ok(name) = fireside_core::ChannelName::parse(channel) {
+        session.remove_sub(node, &name);
+    }
+    session.tell_in_order(Event::Reply { id, reply: Reply::Unsubscribed });
+}
+
+// ---------------------------------------------------------------------------------------------------------------- read
+
+async fn presence(
+    node: &Arc<Node>,
+    session: &Arc<Session>,
+    id: u32,
+    channel: &str,
+    numbers: bool,
+) -> Result<(), Refusal> {
+    let admitted = session.ask(node, Some(channel), |caller| node.gate.presence(caller, channel))?;
+    session.reply(id, presence_of(node, &admitted, numbers));
+    Ok(())
+}
+
+/// Who is there. A channel that sleeps has nobody in it, and need not wake to say so.
+pub(crate) fn presence_of(node: &Arc<Node>, admitted: &Admitted<SeePresence>, numbers: bool) -> Reply {
+    let channel = node.directory.find(admitted.channel());
+    let state = channel.as_ref().map(|channel| lock(&channel.state));
+    match numbers {
+        true => Reply::PresenceStats {
+            clients: state.as_ref().map_or(0, |state| state.presence.clients()),
+            users: state.as_ref().map_or(0, |state| state.presence.users()),
+        },
+        false => Reply::Presence(state.map(|state| state.presence.members()).unwrap_or_default()),
+    }
+}
+
+async fn history(node: &Arc<Node>, session: &Arc<Session>, id: u32, asked: History) -> Result<(), Refusal> {
+    let name = asked.channel.clone();
+    let admitted = session.ask(node, Some(&name), |caller| node.gate.history(caller, asked))?;
+    session.published_all(admitted.channel()).await;
+    let page = history_of(node, &admitted).await?;
+    session.reply(id, Reply::History(Box::new(page)));
+    Ok(())
+}
+
+/// One page of what was, in either direction.
+pub(crate) async fn history_of(node: &Arc<Node>, admitted: &Admitted<History>) -> Result<Page, Refusal> {
+    let asked = admitted.command();
+    let channel = awake(node, admitted.channel(), admitted.policy()).await?;
+    let (newest, oldest, shown_since_ms, since) = {
+        let mut state = lock(&channel.state);
+        let now_ms = node.host.now_ms();
+        let Some(core) = state.core_mut() else { return Err(Code::Internal.into()) };
+        core.trim(now_ms);
+        let since = asked.since.map(|claimed| judge(core, claimed, asked.reverse)).transpose()?;
+        (core.newest(), core.oldest(), core.shown_since_ms(now_ms), since)
+    };
+    let limit = match asked.limit {
+        0 => return Ok(Page { records: Vec::new(), newest }),
+        n if n < 0 => limits::PAGE_RECORDS_MAX,
+        n => (n as usize).min(limits::PAGE_RECORDS_MAX),
+    };
+    let mut records = match asked.reverse {
+        false => {
+            let from = Position::new(newest.epoch, since.unwrap_or(oldest - 1).max(oldest - 1));
+            follow::records(node, &channel, from, newest.offset, limit).await?
+        }
+        true => {
+            let last = since.map_or(newest.offset, |offset| offset.saturating_sub(1)).min(newest.offset);
+            backwards(node, &channel, Position::new(newest.epoch, last), oldest, limit).await?
+        }
+    };
+    records.retain(|record| record.time_ms >= shown_since_ms);
+    Ok(Page { records, newest })
+}
+
+/// Reading back may begin at any offset of this epoch; reading on, only where nothing is missing.
+fn judge(core: &fireside_core::channel::Channel, claimed: Claimed, reverse: bool) -> Result<u64, Refusal> {
+    use fireside_core::channel::Standing;
+    match core.standing(claimed) {
+        Standing::Readable(position) => Ok(position.offset),
+        Standing::Gone if reverse && claimed.epoch == Some(core.newest().epoch) => Ok(claimed.offset),
+        Standing::Gone => Err(Code::UnrecoverablePosition.into()),
+    }
+}
+
+/// Newest first, read in short stretches so that the byte bound cuts the far end and not the near one.
+pub(crate) async fn backwards(
+    node: &Arc<Node>,
+    channel: &Channel,
+    last: Position,
+    oldest: u64,
+    limit: usize,
+) -> Result<Vec<fireside_core::Record>, Refusal> {
+    const STRETCH: u64 = 32;
+    let (mut all, mut bytes, mut until) = (Vec::new(), 0, last.offset);
+    while until >= oldest && all.len() < limit && bytes < limits::PAGE_BYTES_MAX {
+        let after = until.saturating_sub(STRETCH).max(oldest - 1);
+        let from = Position::new(last.epoch, after);
+        let mut stretch = Vec::new();
+        while stretch.last().map_or(after, |record: &fireside_core::Record| record.offset) < until {
+            let reached = stretch
+                .last()
+                .map_or(from, |record: &fireside_core::Record| Position::new(last.epoch, record.offset));
+            let more = follow::records(node, channel, reached, until, STRETCH as usize).await?;
+            if more.is_empty() {
+                return Err(Code::Internal.into());
+            }
+            stretch.extend(more);
+        }
+        for record in stretch.into_iter().rev() {
+            bytes += record.cost();
+            if all.len() == limit || (bytes > limits::PAGE_BYTES_MAX && !all.is_empty()) {
+                return Ok(all);
+            }
+            all.push(record);
+        }
+        until = after;
+    }
+    Ok(all)
+}
+
+/// The channel, awake.
+pub(crate) async fn awake(
+    node: &Arc<Node>,
+    name: &fireside_core::ChannelName,
+    policy: &Arc<fireside_core::Namespace>,
+) -> Result<Arc<Channel>, Refusal> {
+    let channel = node.directory.get(node, name, policy);
+    channel.awake().await?;
+    Ok(channel)
+}

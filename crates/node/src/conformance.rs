@@ -1,0 +1,1 @@
+//! The suites that every Log, Bus and Link must pass: a port comes with its tests.

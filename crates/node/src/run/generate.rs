@@ -1,0 +1,273 @@
+//! A generation under way: pieces in, paced deltas out, one ending.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use fireside_core::channel::run::{self as records, Ending, Part, Status, Usage};
+use fireside_core::namespace::RunPolicy;
+use fireside_core::{Kind, Position, Record, Refusal, limits};
+
+use super::{Handle, Run, Stop};
+use crate::ports::{Generation, PartKind, Piece, Prompt, Provider, ProviderFault, Soon};
+use crate::{Node, lock};
+
+/// Pending text beyond which a flush does not wait for the pace, in bytes.
+const FLUSH_BYTES: usize = 1024;
+
+pub(super) struct Task {
+    pub(super) run: Run,
+    pub(super) handle: Arc<Handle>,
+    pub(super) provider: Arc<dyn Provider>,
+    pub(super) policy: RunPolicy,
+    pub(super) input: Bytes,
+}
+
+/// What happens next.
+enum Next {
+    Stopped(Stop),
+    Piece(Option<Result<Piece, ProviderFault>>),
+    Due,
+}
+
+/// What was written so far, and what waits to be.
+struct Draft {
+    parts: Vec<Part>,
+    kind: PartKind,
+    pending: String,
+    /// UTF-16 units of the current part that are written.
+    at: u64,
+    bytes: usize,
+    usage: Option<Usage>,
+    finished: Option<String>,
+    began_ms: u64,
+    flushed_ms: Option<u64>,
+    heard_ms: u64,
+}
+
+impl Task {
+    /// Generates to the end, and ends the run.
+    pub(super) async fn drive(self, node: &Arc<Node>) {
+        let prompt = self.prompt(node).await;
+        let mut draft = Draft::new(node.host.monotonic_ms());
+        let (status, by, reason) = match prompt {
+            Ok(prompt) => self.generate(node, prompt, &mut draft).await,
+            Err(refusal) => (Status::Error, None, Some(refusal.message.into_owned())),
+        };
+        let ending = Ending { status, parts: draft.parts, usage: draft.usage, by, reason };
+        self.run.end(node, &ending).await;
+    }
+
+    /// Dropping the generation, however this returns, drops the provider's request.
+    async fn generate(
+        &self,
+        node: &Arc<Node>,
+        prompt: Prompt,
+        draft: &mut Draft,
+    ) -> (Status, Option<Arc<str>>, Option<String>) {
+        let mut generation = self.provider.generate(prompt);
+        let ended = loop {
+            let due_ms = draft.due_ms(&self.policy);
+            let wait_ms = due_ms.saturating_sub(node.host.monotonic_ms());
+            let next = next(&self.handle, &mut *generation, node.host.sleep(wait_ms)).await;
+            let now_ms = node.host.monotonic_ms();
+            let step = match next {
+                Next::Stopped(stop) => break (stop.status, stop.by, stop.reason),
+                Next::Piece(piece) => self.take(node, draft, piece, now_ms).await,
+                Next::Due => self.due(node, draft, now_ms).await,
+            };
+            if let Err((status, reason)) = step {
+                break (status, None, reason);
+            }
+        };
+        drop(generation);
+        match self.flush(node, draft).await {
+            Ok(()) => ended,
+            Err((status, reason)) => (status, None, reason),
+        }
+    }
+
+    async fn take(
+        &self,
+        node: &Arc<Node>,
+        draft: &mut Draft,
+        piece: Option<Result<Piece, ProviderFault>>,
+        now_ms: u64,
+    ) -> Result<(), (Status, Option<String>)> {
+        let (kind, mut text) = match piece {
+            None => return Err(draft.verdict()),
+            Some(Err(fault)) => return Err((Status::Error, Some(fault.message))),
+            Some(Ok(Piece::Finished(reason))) => {
+                draft.finished = Some(reason);
+                return Ok(());
+            }
+            Some(Ok(Piece::Usage { input, output })) => {
+                draft.usage = Some(Usage { input, output });
+                return Ok(());
+            }
+            Some(Ok(Piece::Text { text, .. })) if text.is_empty() => return Ok(()),
+            Some(Ok(Piece::Text { kind, text })) => (kind, text),
+        };
+        draft.heard_ms = now_ms;
+        let room = self.policy.text_bytes_max.saturating_sub(draft.bytes);
+        let is_over = text.len() > room;
+        if is_over {
+            text.truncate((0..=room).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
+        }
+        if kind != draft.kind {
+            self.flush(node, draft).await?;
+            draft.kind = kind;
+            draft.at = 0;
+        }
+        draft.bytes += text.len();
+        draft.pending.push_str(&text);
+        if is_over {
+            return Err((
+                Status::Budget,
+                Some(format!("a run has at most {} bytes here", self.policy.text_bytes_max)),
+            ));
+        }
+        let is_due = draft.flushed_ms.is_none_or(|flushed| now_ms >= flushed + self.policy.pace_ms);
+        if is_due || draft.pending.len() >= FLUSH_BYTES {
+            self.flush(node, draft).await?;
+        }
+        Ok(())
+    }
+
+    async fn due(
+        &self,
+        node: &Arc<Node>,
+        draft: &mut Draft,
+        now_ms: u64,
+    ) -> Result<(), (Status, Option<String>)> {
+        if now_ms >= draft.began_ms + self.policy.total_ms_max {
+            return Err((Status::Budget, Some("the run took too long".to_owned())));
+        }
+        if now_ms >= draft.silent_ms(&self.policy) {
+            return Err((Status::Error, Some("the provider went silent".to_owned())));
+        }
+        self.flush(node, draft).await
+    }
+
+    /// Writes what waits as one delta.
+    async fn flush(&self, node: &Arc<Node>, draft: &mut Draft) -> Result<(), (Status, Option<String>)> {
+        if draft.pending.is_empty() {
+            return Ok(());
+        }
+        let text = std::mem::take(&mut draft.pending);
+        let kind = draft.kind.as_str();
+        // A new part begins with the first text of its kind.
+        if draft.at == 0 {
+            draft.parts.push(Part {
+                part: draft.parts.len() as u32,
+                kind: kind.to_owned(),
+                text: String::new(),
+            });
+        }
+        let Some(part) = draft.parts.last_mut() else { return Ok(()) };
+        let body = records::delta(part.part, kind, draft.at, text.clone());
+        match self.run.write_log(node, Kind::RunDelta, body).await {
+            Ok(_) => {
+                part.text.push_str(&text);
+                draft.at += text.encode_utf16().count() as u64;
+                draft.flushed_ms = Some(node.host.monotonic_ms());
+                Ok(())
+            }
+            // What readers never saw is not in the ending either.
+            Err(refusal) => Err((Status::Error, Some(refusal.message.into_owned()))),
+        }
+    }
+
+    /// Until a backend assembles prompts: the namespace's system text, and what stands last in the channel.
+    async fn prompt(&self, node: &Arc<Node>) -> Result<Prompt, Refusal> {
+        let channel = &self.run.channel;
+        let (newest, oldest) = {
+            let state = lock(&channel.state);
+            state.core().map(|core| (core.newest(), core.oldest())).unwrap_or((Position::default(), 1))
+        };
+        let last =
+            crate::commands::backwards(node, channel, newest, oldest, limits::RUN_PROMPT_RECORDS_MAX).await?;
+        let mut bytes = 0;
+        let told = last.iter().filter_map(text_of).take_while(|(_, text)| {
+            bytes += text.len();
+            bytes <= limits::RUN_PROMPT_BYTES_MAX
+        });
+        let mut records: Vec<_> = told.collect();
+        records.reverse();
+        Ok(Prompt { system: self.policy.system.clone(), records, input: self.input.clone(), tokens_max: 0 })
+    }
+}
+
+/// What a record says, if it says something: its body's `text`.
+fn text_of(record: &Record) -> Option<(Arc<str>, String)> {
+    #[derive(Deserialize)]
+    struct Told {
+        text: String,
+    }
+    let told: Told = serde_json::from_slice(&record.body).ok()?;
+    let by = record.author.as_ref().map(|author| author.user.clone()).unwrap_or_default();
+    (!told.text.is_empty()).then_some((by, told.text))
+}
+
+impl Draft {
+    fn new(now_ms: u64) -> Self {
+        Draft {
+            parts: Vec::new(),
+            kind: PartKind::Text,
+            pending: String::new(),
+            at: 0,
+            bytes: 0,
+            usage: None,
+            finished: None,
+            began_ms: now_ms,
+            flushed_ms: None,
+            heard_ms: now_ms,
+        }
+    }
+
+    /// When silence has lasted too long.
+    fn silent_ms(&self, policy: &RunPolicy) -> u64 {
+        let patience = if self.bytes == 0 { policy.first_token_ms_max } else { policy.idle_ms_max };
+        self.heard_ms + patience
+    }
+
+    /// When something must happen even if nothing comes.
+    fn due_ms(&self, policy: &RunPolicy) -> u64 {
+        let flush = match self.flushed_ms {
+            Some(flushed) if !self.pending.is_empty() => flushed + policy.pace_ms,
+            _ => u64::MAX,
+        };
+        flush.min(self.silent_ms(policy)).min(self.began_ms + policy.total_ms_max)
+    }
+
+    /// The stream is over: was it done, or cut?
+    fn verdict(&self) -> (Status, Option<String>) {
+        match self.finished.as_deref() {
+            None => (Status::Interrupted, Some("the provider's stream was cut".to_owned())),
+            Some("length") => (Status::Budget, Some("the model reached its token limit".to_owned())),
+            Some("content_filter") => (Status::Error, Some("the provider filtered the answer".to_owned())),
+            Some(_) => (Status::Complete, None),
+        }
+    }
+}
+
+/// A stop goes first, then pieces, then the clock.
+async fn next(handle: &Handle, generation: &mut dyn Generation, mut timer: Soon<()>) -> Next {
+    poll_fn(|cx: &mut Context<'_>| {
+        {
+            let mut inner = lock(&handle.0);
+            if let Some(stop) = inner.0.take() {
+                return Poll::Ready(Next::Stopped(stop));
+            }
+            inner.1 = Some(cx.waker().clone());
+        }
+        if let Poll::Ready(piece) = generation.poll_piece(cx) {
+            return Poll::Ready(Next::Piece(piece));
+        }
+        timer.as_mut().poll(cx).map(|()| Next::Due)
+    })
+    .await
+}

@@ -1,0 +1,718 @@
+//! One client: its commands through the gate to channels, and what it is owed through its outbox to its link.
+//!
+//! A [`Session`] is a locked struct that whoever fans out may write to directly; its [`Driver`] is the one task that polls the link's
+//! source and drains what a full sink left. What is polled first is a decision: writing before reading, so that a client that does not
+//! read cannot make us owe it more.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use fireside_core::gate::{Bucket, Caller, Principal};
+use fireside_core::outbox::{Lane, Offered, Outbox, Overrun, SubId};
+use fireside_core::{
+    Batch, ChannelName, Disconnect, Epoch, Event, Fact, Outgoing, Position, Refusal, Reply, Request, limits,
+};
+
+use crate::channel::{Channel, Placed};
+use crate::follow;
+use crate::ports::{Link, Sent, Sink, Soon, Source};
+use crate::readers::{Op, Reader, Shard};
+use crate::{Node, lock, uuid};
+
+/// One client's life on this node.
+pub struct Session {
+    /// Its id, visible to others.
+    pub(crate) client: Arc<str>,
+    sink: Arc<dyn Sink>,
+    /// Its place in the slab of due times.
+    slot: AtomicU32,
+    inner: Mutex<Inner>,
+}
+
+/// What its lock guards. The last in the lock order: channel, shard, session.
+pub(crate) struct Inner {
+    phase: Phase,
+    principal: Option<Arc<Principal>>,
+    pub(crate) subs: Vec<Sub>,
+    outbox: Outbox,
+    bucket: Bucket,
+    /// Publishes that are not answered yet, by channel.
+    pending: Vec<(ChannelName, u32)>,
+    waker: Option<Waker>,
+    /// The sink wants to be polled before it takes more.
+    sink_waits: bool,
+    closing: Option<Disconnect>,
+    next_sub: u32,
+    /// When the ping that waits for its answer went out, monotonic ms; 0 if none does.
+    pinged_ms: u64,
+    /// A pong may come, if late.
+    pong_owed: bool,
+    /// Something came since the last ping.
+    heard: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nobody has said who this is.
+    New,
+    /// The connect was refused: the next command closes the link.
+    Refused,
+    Open,
+    Closed,
+}
+
+/// One subscription of a session.
+pub(crate) struct Sub {
+    pub(crate) id: SubId,
+    pub(crate) channel: Arc<Channel>,
+    epoch: Epoch,
+    /// Offset of the last record that was handed to the link or waits in the outbox.
+    offset: u64,
+    /// The shard it is attached to; `None` while it must read the log.
+    shard: Option<Arc<Shard>>,
+    /// Join and leave are told.
+    pub(crate) join_leave: bool,
+    /// The server opened it: losing its position closes the session.
+    pub(crate) by_server: bool,
+}
+
+impl Session {
+    fn new(node: &Node, sink: Arc<dyn Sink>) -> Arc<Self> {
+        Arc::new(Session {
+            client: Arc::from(uuid(&*node.host)),
+            sink,
+            slot: AtomicU32::new(u32::MAX),
+            inner: Mutex::new(Inner {
+                phase: Phase::New,
+                principal: None,
+                subs: Vec::new(),
+                outbox: Outbox::new(node.settings.outbox_bytes_max),
+                bucket: Bucket::default(),
+                pending: Vec::new(),
+                waker: None,
+                sink_waits: false,
+                closing: None,
+                next_sub: 0,
+                pinged_ms: 0,
+                pong_owed: false,
+                heard: false,
+            }),
+        })
+    }
+
+    pub(crate) fn slot(&self) -> u32 {
+        self.slot.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn principal(&self) -> Option<Arc<Principal>> {
+        lock(&self.inner).principal.clone()
+    }
+
+    // --------------------------------------------------------------------------------------------------- told to it
+
+    /// Hands records to the link, or, if it is busy, to the outbox. False if this subscription is not attached here any more.
+    pub(crate) fn deliver(&self, node: &Node, sub: SubId, batch: &Arc<Batch>) -> bool {
+        let mut inner = lock(&self.inner);
+        inner.deliver(node, &*self.sink, sub, batch)
+    }
+
+    /// Hands on a join or leave. False as for [`Session::deliver`].
+    pub(crate) fn pass_on(&self, node: &Node, sub: SubId, event: &Arc<Event>) -> bool {
+        let mut inner = lock(&self.inner);
+        let Some(known) = inner.subs.iter().find(|known| known.id == sub && known.shard.is_some()) else {
+            return false;
+        };
+        if known.join_leave {
+            let dropped = inner.outbox.push_passing(sub, event);
+            if dropped > 0 {
+                node.say(Fact::Dropped { entries: dropped });
+            }
+            inner.drain(&*self.sink);
+        }
+        true
+    }
+
+    /// Queues the answer to a command that touches no subscription. [`Session::flush`] sends it.
+    fn queue_reply(&self, id: u32, reply: Reply) {
+        if id != 0 {
+            lock(&self.inner).push(|outbox| outbox.push_control(Event::Reply { id, reply }));
+        }
+    }
+
+    /// Answers a command that touches no subscription.
+    pub(crate) fn reply(&self, id: u32, reply: Reply) {
+        self.queue_reply(id, reply);
+        self.flush();
+    }
+
+    /// Refuses a command.
+    pub(crate) fn refuse(&self, node: &Node, op: &'static str, id: u32, refusal: Refusal) {
+        let user = self.principal().map(|who| who.user().clone()).unwrap_or_default();
+        node.say(Fact::Refused { op, code: refusal.code, user });
+        self.reply(id, Reply::Refused(refusal));
+    }
+
+    /// Queues what opens, moves or ends a subscription, in one order with its records.
+    pub(crate) fn tell_in_order(&self, event: Event) {
+        let mut inner = lock(&self.inner);
+        inner.push(|outbox| outbox.push_ordered(event));
+        inner.drain(&*self.sink);
+    }
+
+    /// Hands to the link what it takes.
+    pub(crate) fn flush(&self) {
+        lock(&self.inner).drain(&*self.sink);
+    }
+
+    /// Answers a publish.
+    pub(crate) fn published(
+        &self,
+        node: &Node,
+        channel: &ChannelName,
+        id: u32,
+        positioned: bool,
+        outcome: Result<Placed, Refusal>,
+    ) {
+        let reply = match outcome {
+            Ok(placed) if positioned => {
+                Reply::PublishedAt { position: placed.position, duplicate: placed.duplicate }
+            }
+            Ok(_) => Reply::Published,
+            Err(refusal) => {
+                let user = self.principal().map(|who| who.user().clone()).unwrap_or_default();
+                node.say(Fact::Refused { op: "publish", code: refusal.code, user });
+                Reply::Refused(refusal)
+            }
+        };
+        self.queue_reply(id, reply);
+        let mut inner = lock(&self.inner);
+        if let Some(at) = inner.pending.iter().position(|(name, _)| name == channel) {
+            inner.pending[at].1 -= 1;
+            if inner.pending[at].1 == 0 {
+                inner.pending.swap_remove(at);
+                // Something may wait for exactly this.
+                inner.wake();
+            }
+        }
+    }
+
+    /// Asks the session to end. Its own task does it.
+    pub fn close(&self, why: Disconnect) {
+        let mut inner = lock(&self.inner);
+        inner.closing.get_or_insert(why);
+        inner.wake();
+    }
+
+    // ------------------------------------------------------------------------------------------------- its commands
+
+    /// What the gate must know to judge a command about `channel`.
+    pub(crate) fn ask<T>(
+        &self,
+        node: &Node,
+        channel: Option<&str>,
+        judge: impl FnOnce(Caller<'_>) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let mut inner = lock(&self.inner);
+        let Inner { principal: Some(principal), subs, bucket, .. } = &mut *inner else {
+            return Err(fireside_core::Code::Unauthorized.into());
+        };
+        let principal = principal.clone();
+        let subscribed = channel.is_some_and(|name| subs.iter().any(|sub| sub.channel.name.as_str() == name));
+        judge(Caller { principal: &principal, now_ms: node.host.now_ms(), subscribed, bucket: Some(bucket) })
+    }
+
+    pub(crate) fn publish_begins(&self, channel: &ChannelName) {
+        let mut inner = lock(&self.inner);
+        match inner.pending.iter_mut().find(|(name, _)| name == channel) {
+            Some((_, count)) => *count += 1,
+            None => inner.pending.push((channel.clone(), 1)),
+        }
+    }
+
+    /// Ready when no publish of this session into `channel` waits any more: whatever else it asks of the channel must see them.
+    pub(crate) async fn published_all(&self, channel: &ChannelName) {
+        std::future::poll_fn(|cx| {
+            let mut inner = lock(&self.inner);
+            match inner.pending.iter().any(|(name, _)| name == channel) && inner.phase == Phase::Open {
+                true => {
+                    inner.waker = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+                false => Poll::Ready(()),
+            }
+        })
+        .await;
+    }
+
+    pub(crate) fn open(&self, principal: Arc<Principal>) {
+        let mut inner = lock(&self.inner);
+        inner.principal = Some(principal);
+        if inner.phase == Phase::New {
+            inner.phase = Phase::Open;
+        }
+    }
+
+    pub(crate) fn refused(&self) {
+        lock(&self.inner).phase = Phase::Refused;
+    }
+
+    pub(crate) fn replace_principal(&self, principal: Arc<Principal>) {
+        lock(&self.inner).principal = Some(principal);
+    }
+
+    // ----------------------------------------------------------------------------------------------- subscriptions
+
+    pub(crate) fn follows(&self, channel: &ChannelName) -> bool {
+        lock(&self.inner).subs.iter().any(|sub| sub.channel.name == *channel)
+    }
+
+    pub(crate) fn subscriptions(&self) -> Vec<ChannelName> {
+        lock(&self.inner).subs.iter().map(|sub| sub.channel.name.clone()).collect()
+    }
+
+    /// Opens a subscription at `position`, detached: it begins to follow when [`follow::attach`] is called for it. `None` if the session
+    /// is over.
+    pub(crate) fn add_sub(
+        &self,
+        channel: &Arc<Channel>,
+        position: Position,
+        opts: SubOptions,
+    ) -> Option<SubId> {
+        let mut inner = lock(&self.inner);
+        if matches!(inner.phase, Phase::Closed) {
+            return None;
+        }
+        inner.next_sub += 1;
+        let id = SubId(inner.next_sub);
+        inner.subs.push(Sub {
+            id,
+            channel: channel.clone(),
+            epoch: position.epoch,
+            offset: position.offset,
+            shard: None,
+            join_leave: opts.join_leave,
+            by_server: opts.by_server,
+        });
+        Some(id)
+    }
+
+    /// Ends a subscription here; what waits of it is forgotten.
+    pub(crate) fn remove_sub(self: &Arc<Self>, node: &Arc<Node>, channel: &ChannelName) -> Option<Sub> {
+        let sub = {
+            let mut inner = lock(&self.inner);
+            let at = inner.subs.iter().position(|sub| sub.channel.name == *channel)?;
+            let sub = inner.subs.swap_remove(at);
+            inner.outbox.purge(sub.id);
+            sub
+        };
+        self.let_go(node, &sub);
+        Some(sub)
+    }
+
+    /// The channel forgets this reader and member.
+    fn let_go(self: &Arc<Self>, node: &Arc<Node>, sub: &Sub) {
+        if let Some(shard) = &sub.shard {
+            shard.push(Op::Detach(Reader { session: self.clone(), sub: sub.id }));
+            shard.kick(node);
+        }
+        node.say(Fact::Unsubscribed { channel: sub.channel.name.clone() });
+        let policy = &sub.channel.policy;
+        let left = {
+            let mut state = lock(&sub.channel.state);
+            state.used(node.host.monotonic_ms());
+            state.presence.leave(&self.client)
+        };
+        if let Some(who) = left.filter(|_| policy.join_leave) {
+            sub.channel.tell_passing(node, Event::Left { channel: sub.channel.name.clone(), who });
+        }
+    }
+
+    /// Attaches a subscription to a shard and hands over what it missed. Called by [`follow`] under the channel's lock.
+    pub(crate) fn attached(
+        &self,
+        node: &Node,
+        sub: SubId,
+        shard: &Arc<Shard>,
+        missing: &[Arc<Batch>],
+    ) -> bool {
+        let mut inner = lock(&self.inner);
+        let Some(known) = inner.subs.iter_mut().find(|known| known.id == sub) else { return false };
+        known.shard = Some(shard.clone());
+        missing.iter().all(|batch| inner.deliver(node, &*self.sink, sub, batch))
+    }
+
+    /// Where a subscription stands; `None` if it ended.
+    pub(crate) fn standing(&self, sub: SubId) -> Option<(Arc<Channel>, Position)> {
+        let inner = lock(&self.inner);
+        let known = inner.subs.iter().find(|known| known.id == sub)?;
+        Some((known.channel.clone(), Position::new(known.epoch, known.offset)))
+    }
+
+    /// Queues batches that were read from the log for a detached subscription, as far as they fit.
+    pub(crate) fn offer_page(&self, sub: SubId, page: &[Arc<Batch>]) {
+        let mut inner = lock(&self.inner);
+        for batch in page {
+            let Some(known) = inner.subs.iter().find(|known| known.id == sub) else { return };
+            let (offset, lane) = (known.offset, known.channel.lane);
+            if batch.last() <= offset {
+                continue;
+            }
+            match inner.outbox.offer(sub, lane, batch, offset) {
+                Offered::Rewind(to) => {
+                    inner.move_to(sub, to);
+                    break;
+                }
+                _ => inner.move_to(sub, batch.last()),
+            }
+        }
+        inner.drain(&*self.sink);
+    }
+
+    /// A subscription that must read the log, if the outbox has room for what it will find. They take turns.
+    fn next_detached(&self) -> Option<SubId> {
+        let mut inner = lock(&self.inner);
+        if !inner.outbox.has_no_records() || inner.sink_waits {
+            return None;
+        }
+        let at = inner.subs.iter().position(|sub| sub.shard.is_none())?;
+        let id = inner.subs[at].id;
+        let last = inner.subs.len() - 1;
+        inner.subs.swap(at, last);
+        Some(id)
+    }
+
+    // -------------------------------------------------------------------------------------------------------- time
+
+    /// A ping is due, its answer is missing, the token is over, or nobody ever said who this is. Answers when to look again.
+    pub(crate) fn tick(&self, node: &Node, now_ms: u64) -> u64 {
+        let mut inner = lock(&self.inner);
+        let unix_ms = node.host.now_ms();
+        let expires_ms = inner.principal.as_ref().and_then(|who| who.expires_ms());
+        let grace = |exp: u64| exp.saturating_add(limits::EXPIRED_GRACE_MS);
+        let why = match inner.phase {
+            Phase::New | Phase::Refused => Some(Disconnect::STALE),
+            Phase::Closed => return u64::MAX,
+            Phase::Open if expires_ms.is_some_and(|exp| unix_ms > grace(exp)) => Some(Disconnect::EXPIRED),
+            Phase::Open if inner.no_pong(now_ms, node.settings.pong_ms_max) => Some(Disconnect::NO_PONG),
+            Phase::Open => None,
+        };
+        if let Some(why) = why {
+            inner.closing.get_or_insert(why);
+            inner.wake();
+            return u64::MAX;
+        }
+        let next_ms = if inner.pinged_ms == 0 {
+            inner.pinged_ms = now_ms.max(1);
+            inner.heard = false;
+            inner.pong_owed = true;
+            inner.push(|outbox| outbox.push_control(Event::Ping));
+            inner.drain(&*self.sink);
+            now_ms + node.settings.pong_ms_max
+        } else {
+            // Heard from meanwhile: alive, if late with its pong.
+            inner.pinged_ms = 0;
+            now_ms + node.settings.ping_ms.saturating_sub(node.settings.pong_ms_max)
+        };
+        match expires_ms {
+            Some(exp) => next_ms.min(now_ms + grace(exp).saturating_sub(unix_ms) + 1),
+            None => next_ms,
+        }
+    }
+
+    /// A pong came. False if none was asked for.
+    fn ponged(&self, node: &Node) -> bool {
+        let mut inner = lock(&self.inner);
+        let asked = std::mem::take(&mut inner.pong_owed);
+        inner.pinged_ms = 0;
+        drop(inner);
+        if asked {
+            let now_ms = node.host.monotonic_ms();
+            node.sessions.due(self.slot(), now_ms + node.settings.ping_ms);
+        }
+        asked
+    }
+}
+
+/// How a subscription is to be.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct SubOptions {
+    pub(crate) join_leave: bool,
+    pub(crate) by_server: bool,
+}
+
+impl Inner {
+    fn wake(&mut self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn push(&mut self, push: impl FnOnce(&mut Outbox) -> Result<(), Overrun>) {
+        if self.phase != Phase::Closed && push(&mut self.outbox).is_err() {
+            self.closing.get_or_insert(Disconnect::SLOW);
+            self.wake();
+        }
+    }
+
+    fn move_to(&mut self, sub: SubId, offset: u64) {
+        if let Some(known) = self.subs.iter_mut().find(|known| known.id == sub) {
+            known.offset = offset;
+        }
+    }
+
+    fn no_pong(&self, now_ms: u64, pong_ms_max: u64) -> bool {
+        self.pinged_ms != 0 && !self.heard && now_ms >= self.pinged_ms + pong_ms_max
+    }
+
+    fn deliver(&mut self, node: &Node, sink: &dyn Sink, sub: SubId, batch: &Arc<Batch>) -> bool {
+        let Some(known) = self.subs.iter_mut().find(|known| known.id == sub && known.shard.is_some()) else {
+            return false;
+        };
+        let (offset, lane) = (known.offset, known.channel.lane);
+        if lane != Lane::Ephemeral {
+            if batch.last() <= offset {
+                return true;
+            }
+            debug_assert!(batch.first() <= offset + 1, "a reader that is attached is at the tail");
+            known.offset = batch.last();
+        }
+        if self.outbox.is_empty() && !self.sink_waits {
+            match sink.try_send(&Outgoing::Records { batch: batch.clone(), after: offset }, false) {
+                Sent::Sent => return true,
+                Sent::Partial => {
+                    self.wait_for_sink();
+                    return true;
+                }
+                Sent::Full => self.wait_for_sink(),
+                Sent::Closed => {
+                    self.closing.get_or_insert(Disconnect::WRITE_ERROR);
+                    self.wake();
+                    return true;
+                }
+            }
+        }
+        match self.outbox.offer(sub, lane, batch, offset) {
+            Offered::Queued => {
+                self.drain(sink);
+                true
+            }
+            Offered::Dropped(entries) => {
+                node.say(Fact::Dropped { entries });
+                self.drain(sink);
+                true
+            }
+            Offered::Rewind(to) => {
+                node.say(Fact::Detached);
+                if let Some(known) = self.subs.iter_mut().find(|known| known.id == sub) {
+                    known.shard = None;
+                    known.offset = to;
+                }
+                self.wake();
+                false
+            }
+        }
+    }
+
+    fn wait_for_sink(&mut self) {
+        self.sink_waits = true;
+        self.wake();
+    }
+
+    /// Hands over what the link takes.
+    fn drain(&mut self, sink: &dyn Sink) {
+        while !self.sink_waits {
+            let Some((what, more)) = self.outbox.peek() else { break };
+            match sink.try_send(what, more) {
+                Sent::Sent => self.outbox.taken(),
+                Sent::Partial => {
+                    self.outbox.taken();
+                    self.wait_for_sink();
+                }
+                Sent::Full => self.wait_for_sink(),
+                Sent::Closed => {
+                    self.closing.get_or_insert(Disconnect::WRITE_ERROR);
+                    self.wake();
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// The one task of a session: polls its source, and drains what a full sink left.
+pub struct Driver {
+    node: Arc<Node>,
+    session: Arc<Session>,
+    source: Box<dyn Source>,
+    /// The command under way; the next one waits for it.
+    work: Option<Soon<()>>,
+    /// A detached subscription reading the log.
+    reading: Option<Soon<()>>,
+    over: bool,
+}
+
+/// Requests handled in one turn of the task.
+const REQUESTS_PER_TURN: usize = 64;
+
+impl Driver {
+    pub(crate) fn new(node: Arc<Node>, link: Link) -> Self {
+        let session = Session::new(&node, link.sink);
+        let now_ms = node.host.monotonic_ms();
+        match node.sessions.add(&session, now_ms + limits::HANDSHAKE_MS_MAX) {
+            Some(slot) => session.slot.store(slot, Ordering::Relaxed),
+            None => session.close(Disconnect::CONNECTION_LIMIT),
+        }
+        Driver { node, session, source: link.source, work: None, reading: None, over: false }
+    }
+
+    /// Writes what waits for the link.
+    fn poll_write(&self, cx: &mut Context<'_>) -> Result<(), Disconnect> {
+        loop {
+            {
+                let mut inner = lock(&self.session.inner);
+                if !inner.sink_waits {
+                    inner.drain(&*self.session.sink);
+                    if !inner.sink_waits {
+                        return Ok(());
+                    }
+                }
+            }
+            match self.session.sink.poll_ready(cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(())) => lock(&self.session.inner).sink_waits = false,
+                Poll::Ready(Err(_)) => return Err(Disconnect::WRITE_ERROR),
+            }
+        }
+    }
+
+    /// Reads on for a subscription that fell behind.
+    fn poll_reading(&mut self, cx: &mut Context<'_>) {
+        loop {
+            if let Some(reading) = &mut self.reading {
+                if reading.as_mut().poll(cx).is_pending() {
+                    return;
+                }
+                self.reading = None;
+            }
+            let Some(sub) = self.session.next_detached() else { return };
+            self.reading = Some(Box::pin(follow::catch_up(self.node.clone(), self.session.clone(), sub)));
+        }
+    }
+
+    /// Takes requests, one at a time.
+    fn poll_requests(&mut self, cx: &mut Context<'_>) -> Result<(), Disconnect> {
+        for _ in 0..REQUESTS_PER_TURN {
+            if let Some(work) = &mut self.work {
+                if work.as_mut().poll(cx).is_pending() {
+                    return Ok(());
+                }
+                self.work = None;
+            }
+            if self.owes_too_much() {
+                return Ok(());
+            }
+            match self.source.poll_request(cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(None) => return Err(Disconnect::CLOSED),
+                Poll::Ready(Some(Err(why))) => return Err(why),
+                Poll::Ready(Some(Ok(request))) => self.take(request)?,
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    fn owes_too_much(&self) -> bool {
+        let pending: u32 = lock(&self.session.inner).pending.iter().map(|(_, count)| count).sum();
+        pending as usize >= limits::SESSION_PENDING_MAX
+    }
+
+    fn take(&mut self, request: Request) -> Result<(), Disconnect> {
+        use fireside_core::Command;
+        let phase = {
+            let mut inner = lock(&self.session.inner);
+            inner.heard = true;
+            inner.phase
+        };
+        let is_connect = matches!(request.command, Command::Connect(_));
+        match (phase, &request.command) {
+            (Phase::Open, Command::Pong) if !self.session.ponged(&self.node) => Err(Disconnect::BAD_REQUEST),
+            (Phase::Open, Command::Pong) => Ok(()),
+            (Phase::Open, _) if is_connect => Err(Disconnect::BAD_REQUEST),
+            (Phase::New, _) if !is_connect => Err(Disconnect::BAD_REQUEST),
+            (Phase::Refused | Phase::Closed, _) => Err(Disconnect::BAD_REQUEST),
+            _ => {
+                self.work = crate::commands::perform(&self.node, &self.session, request)?;
+                Ok(())
+            }
+        }
+    }
+
+    fn end(&mut self, why: Disconnect) {
+        self.over = true;
+        self.work = None;
+        self.reading = None;
+        // The socket first: cleaning up may take its time.
+        self.session.sink.close(&why);
+        let (subs, was_open) = {
+            let mut inner = lock(&self.session.inner);
+            let was_open = inner.phase == Phase::Open;
+            inner.phase = Phase::Closed;
+            inner.waker = None;
+            inner.pending = Vec::new();
+            inner.outbox = Outbox::new(0);
+            (std::mem::take(&mut inner.subs), was_open)
+        };
+        self.node.sessions.remove(self.session.slot());
+        for sub in &subs {
+            self.session.let_go(&self.node, sub);
+        }
+        if was_open {
+            self.node.say(Fact::Disconnected { client: self.session.client.clone(), code: why.code });
+        }
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if this.over {
+            return Poll::Ready(());
+        }
+        {
+            let mut inner = lock(&this.session.inner);
+            if !inner.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                inner.waker = Some(cx.waker().clone());
+            }
+        }
+        let mut ended = this.poll_write(cx).err();
+        if ended.is_none() {
+            ended = this.poll_requests(cx).err();
+            this.poll_reading(cx);
+        }
+        // What the commands just asked for goes out before we sleep, and a reason to close is seen at once.
+        ended = ended.or_else(|| this.poll_write(cx).err());
+        let closing = lock(&this.session.inner).closing.clone();
+        match ended.or(closing) {
+            Some(why) => {
+                this.end(why);
+                Poll::Ready(())
+            }
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Driver {
+    /// A session whose task is dropped in mid-life (the host shuts down) leaves nothing behind.
+    fn drop(&mut self) {
+        if !self.over {
+            self.end(Disconnect::SHUTDOWN);
+        }
+    }
+}
