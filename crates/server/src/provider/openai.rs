@@ -133,17 +133,25 @@ impl OpenAi {
         }
         // No redirects: a key must not travel to where an answer points. No proxy from the environment: what is not in the
         // configuration does not decide where prompts go.
-        let client = reqwest::Client::builder()
+        let mut client = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .connect_timeout(settings.connect_timeout)
-            .user_agent(concat!("fireside/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|why| ProviderSetupFault::Client(why.to_string()))?;
+            .user_agent(concat!("fireside/", env!("CARGO_PKG_VERSION")));
+        if url.scheme() == "http" {
+            // Without redirects nothing here speaks TLS, and a machine without root certificates can use its local model.
+            client = client.tls_certs_only([]);
+        }
+        let client = client.build().map_err(|why| ProviderSetupFault::Client(innermost(&why)))?;
         let model = Arc::from(settings.model.as_str());
         Ok(OpenAi { shared: Arc::new(Shared { client, url, model, headers, settings }) })
     }
+}
+
+/// What an error says at the bottom of its chain: there stands the cause.
+fn innermost(why: &dyn std::error::Error) -> String {
+    why.source().map_or_else(|| why.to_string(), innermost)
 }
 
 impl fmt::Debug for OpenAi {
