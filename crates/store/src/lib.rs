@@ -1,1 +1,38 @@
-//! placeholder
+//! How it is kept: one segmented log for all channels, over a small [`Disk`] port. No threads, no clock, no randomness of its own.
+//!
+//! | look for | in |
+//! |---|---|
+//! | what a disk must do | [`Disk`], [`File`] |
+//! | committing, syncing, waking, reading | [`Store`] |
+//! | the bytes of a group and of an entry | [`group`], [`format`] |
+//! | a channel out of its entries | `chain` |
+//! | opening: torn tails, damage, epochs | `repair` |
+//! | giving back what is dead | `compact` |
+//! | verifying everything | [`check`] |
+//! | a log without a disk | [`Memory`] |
+
+mod cache;
+mod chain;
+pub mod check;
+mod codec;
+mod compact;
+mod disk;
+pub mod format;
+pub mod group;
+mod hash;
+mod index;
+mod memory;
+mod meta;
+mod repair;
+mod segment;
+mod slots;
+mod store;
+mod write;
+
+pub use check::{CheckReport, check};
+pub use codec::Malformed;
+pub use compact::Maintained;
+pub use disk::{Disk, File};
+pub use memory::Memory;
+pub use repair::{Damage, OpenReport, Torn};
+pub use store::{Committed, Entry, Options, Outcome, ReadFault, Span, Start, Stat, Store, StoreFault, Woken};

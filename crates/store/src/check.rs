@@ -1,0 +1,5 @@
+//! placeholder
+/// p
+pub struct CheckReport;
+/// p
+pub fn check() {}
