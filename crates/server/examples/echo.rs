@@ -34,7 +34,8 @@ static RAISED: SocketLimits = SocketLimits {
 fn main() -> std::io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let production = arguments.iter().any(|argument| argument == "--production");
-    let port = arguments.iter().position(|argument| argument == "--port").and_then(|at| arguments.get(at + 1));
+    let port =
+        arguments.iter().position(|argument| argument == "--port").and_then(|at| arguments.get(at + 1));
     let port: u16 = port.map_or(Ok(9001), |port| port.parse()).map_err(std::io::Error::other)?;
     let rules = FrontRules {
         websocket_path: "/",

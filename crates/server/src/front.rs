@@ -369,7 +369,8 @@ fn smuggling(headers: &[Header<'_>]) -> Option<HttpRefusal> {
     let encodings = values(headers, "transfer-encoding").count();
     let length_is_odd = || only(headers, "content-length").is_some_and(|value| !is_length(value));
     let encoding_is_odd = || {
-        only(headers, "transfer-encoding").is_some_and(|value| !value.trim_ascii().eq_ignore_ascii_case(b"chunked"))
+        only(headers, "transfer-encoding")
+            .is_some_and(|value| !value.trim_ascii().eq_ignore_ascii_case(b"chunked"))
     };
     (lengths + encodings > 1 || length_is_odd() || encoding_is_odd()).then_some(MALFORMED)
 }

@@ -236,7 +236,9 @@ impl Partial {
     fn open_frame(&mut self, header: &Header, limits: &MessageLimits) -> Result<(), Fault> {
         match (header.opcode, &mut self.message) {
             (Opcode::Continuation, None) => return Err(Fault::broken("nothing to continue")),
-            (Opcode::Text | Opcode::Binary, Some(_)) => return Err(Fault::broken("message inside a message")),
+            (Opcode::Text | Opcode::Binary, Some(_)) => {
+                return Err(Fault::broken("message inside a message"));
+            }
             (Opcode::Continuation, Some(message)) => {
                 header.fits(limits, message.bytes.len())?;
                 message.fragments += 1;
@@ -247,8 +249,13 @@ impl Partial {
             (Opcode::Text | Opcode::Binary, empty) => {
                 header.fits(limits, 0)?;
                 let kind = if header.opcode == Opcode::Text { Kind::Text } else { Kind::Binary };
-                let message =
-                    Message { kind, compressed: header.compressed, fragments: 1, bytes: Vec::new(), checked: 0 };
+                let message = Message {
+                    kind,
+                    compressed: header.compressed,
+                    fragments: 1,
+                    bytes: Vec::new(),
+                    checked: 0,
+                };
                 *empty = Some(message);
             }
             (Opcode::Close | Opcode::Ping | Opcode::Pong, _) => {}

@@ -258,10 +258,13 @@ mod tests {
     use super::*;
 
     fn ask(extra: &[(&str, &str)]) -> Answer {
-        ask_with(extra, &HandshakeRules {
-            origins: Origins { exact: vec!["https://app.example.com".into()], loopback: false },
-            deflate: true,
-        })
+        ask_with(
+            extra,
+            &HandshakeRules {
+                origins: Origins { exact: vec!["https://app.example.com".into()], loopback: false },
+                deflate: true,
+            },
+        )
     }
 
     fn ask_with(extra: &[(&str, &str)], rules: &HandshakeRules) -> Answer {
@@ -300,7 +303,10 @@ mod tests {
 
     #[test]
     fn a3_subprotocols_are_few_and_read_in_one_pass() {
-        assert!(text(ask(&[("Sec-WebSocket-Protocol", "x, centrifuge-json")])).contains("Protocol: centrifuge-json\r\n"));
+        assert!(
+            text(ask(&[("Sec-WebSocket-Protocol", "x, centrifuge-json")]))
+                .contains("Protocol: centrifuge-json\r\n")
+        );
         let secret = text(ask(&[("Sec-WebSocket-Protocol", "bearer.secret")]));
         assert!(secret.starts_with("HTTP/1.1 101 ") && !secret.contains("secret"), "{secret}");
         assert!(text(ask(&[("Sec-WebSocket-Protocol", "a,b,c,d,e,f,g,h")])).starts_with("HTTP/1.1 101 "));
@@ -348,11 +354,14 @@ mod tests {
 
     #[test]
     fn a7_loopback_pages_are_those_of_this_machine_only() {
-        let rules = HandshakeRules {
-            origins: Origins { exact: Vec::new(), loopback: true },
-            deflate: false,
-        };
-        for origin in ["http://localhost", "http://localhost:5173", "http://127.0.0.1:8000", "https://[::1]:1", "http://[::1]"] {
+        let rules = HandshakeRules { origins: Origins { exact: Vec::new(), loopback: true }, deflate: false };
+        for origin in [
+            "http://localhost",
+            "http://localhost:5173",
+            "http://127.0.0.1:8000",
+            "https://[::1]:1",
+            "http://[::1]",
+        ] {
             assert!(text(ask_with(&[("Origin", origin)], &rules)).starts_with("HTTP/1.1 101 "), "{origin}");
         }
         for origin in [
@@ -377,14 +386,22 @@ mod tests {
 
     #[test]
     fn a_key_of_another_size_is_refused() {
-        for key in ["", "c2hvcnQ=", "dGhlIHNhbXBsZSBub25jZQ=", "dGhlIHNhbXBsZSBub25jZQ==x", "dGhlIHNhbXBsZSBub25j\u{e9}==="] {
+        for key in [
+            "",
+            "c2hvcnQ=",
+            "dGhlIHNhbXBsZSBub25jZQ=",
+            "dGhlIHNhbXBsZSBub25jZQ==x",
+            "dGhlIHNhbXBsZSBub25j\u{e9}===",
+        ] {
             assert!(text(ask(&[("Sec-WebSocket-Key", key)])).starts_with("HTTP/1.1 400 "), "{key}");
         }
     }
 
     #[test]
     fn b4_deflate_is_negotiated_without_context_and_with_sane_windows_only() {
-        let deflate = |offer| matches!(ask(&[("Sec-WebSocket-Extensions", offer)]), Answer::Accepted { deflate: true, .. });
+        let deflate = |offer| {
+            matches!(ask(&[("Sec-WebSocket-Extensions", offer)]), Answer::Accepted { deflate: true, .. })
+        };
         assert!(deflate("permessage-deflate"));
         assert!(deflate("permessage-deflate; client_max_window_bits"));
         assert!(deflate("permessage-deflate; client_max_window_bits=\"10\"; server_no_context_takeover"));

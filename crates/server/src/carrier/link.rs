@@ -25,7 +25,11 @@ thread_local! {
 }
 
 /// Makes a link of an open WebSocket.
-pub fn link<D: Duplex>(halves: (Receiver<D>, Sender<D>), protocol: Arc<dyn Protocol>, kind: &'static str) -> Link {
+pub fn link<D: Duplex>(
+    halves: (Receiver<D>, Sender<D>),
+    protocol: Arc<dyn Protocol>,
+    kind: &'static str,
+) -> Link {
     let (receiver, sender) = halves;
     let slot = websocket_slot(protocol.slot(), sender.deflate());
     let source = WsSource { receiver, protocol: Arc::clone(&protocol), requests: VecDeque::new() };
@@ -50,7 +54,8 @@ impl<D: Duplex> Source for WsSource<D> {
                 return Poll::Ready(Some(Ok(request)));
             }
             let (protocol, requests) = (&*self.protocol, &mut self.requests);
-            let decoded = ready!(self.receiver.poll_message(cx, |_, payload| decode(protocol, payload, requests)));
+            let decoded =
+                ready!(self.receiver.poll_message(cx, |_, payload| decode(protocol, payload, requests)));
             match decoded {
                 Some(Ok(Ok(Some(request)))) => return Poll::Ready(Some(Ok(request))),
                 Some(Ok(Ok(None))) => {}

@@ -204,7 +204,9 @@ impl<D: Duplex> Receiver<D> {
             used += more;
             match item {
                 None => {}
-                Some(Item::Message { kind, payload }) => return (used, Ok(Step::Message(take(kind, &payload)))),
+                Some(Item::Message { kind, payload }) => {
+                    return (used, Ok(Step::Message(take(kind, &payload))));
+                }
                 Some(Item::Close(code)) => {
                     self.shared.answer_close(code);
                     return (input.len(), Ok(Step::End));
@@ -428,7 +430,8 @@ impl<D: Duplex> Shared<D> {
         let mut ended = false;
         let mut drained = 0;
         // Out of patience or not, it ends.
-        let _ = tokio::time::timeout(patience, poll_fn(|cx| self.poll_linger(cx, &mut ended, &mut drained))).await;
+        let _ = tokio::time::timeout(patience, poll_fn(|cx| self.poll_linger(cx, &mut ended, &mut drained)))
+            .await;
         self.finish();
     }
 

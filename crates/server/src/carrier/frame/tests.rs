@@ -260,7 +260,10 @@ fn conversation() -> impl Strategy<Value = (Vec<u8>, Vec<Told>)> {
             let told = Told::Text(text.clone());
             (fragments(0x01, &text, &cuts), told)
         }),
-        (prop::collection::vec(any::<u8>(), 0..300), prop::collection::vec(any::<prop::sample::Index>(), 0..4))
+        (
+            prop::collection::vec(any::<u8>(), 0..300),
+            prop::collection::vec(any::<prop::sample::Index>(), 0..4)
+        )
             .prop_map(|(bytes, cuts)| (fragments(0x02, &bytes, &cuts), Told::Binary(bytes))),
         prop::collection::vec(any::<u8>(), 0..=125)
             .prop_map(|bytes| (frame(0x89, &bytes), Told::Ping(bytes.clone()))),

@@ -143,7 +143,10 @@ async fn b6_a_flood_of_pings_or_unasked_pongs_ends_the_connection() {
         let fault = next(&mut receiver).await.unwrap().unwrap_err();
         assert_eq!(fault.code, 1008);
         let told = peer.take();
-        assert!(told.windows(4).any(|bytes| bytes == [0x88, 2 + fault.reason.len() as u8, 3, 0xf0]), "{told:?}");
+        assert!(
+            told.windows(4).any(|bytes| bytes == [0x88, 2 + fault.reason.len() as u8, 3, 0xf0]),
+            "{told:?}"
+        );
     }
 }
 
