@@ -9,4 +9,5 @@ pub mod http;
 pub mod keys;
 pub mod observe;
 pub mod provider;
+pub mod run;
 pub mod schema;

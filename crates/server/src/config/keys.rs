@@ -80,7 +80,7 @@ fn server(s: &Section<'_>) -> Server {
         origins: s.texts(
             "origins",
             "[\"https://story.example.org\"]",
-            "The Origins that browsers may come from, exact; the server's own address needs no entry.",
+            "The Origins that browsers may come from, exact; a browser's Origin that is not here is refused.",
         ),
     };
     rules::addresses_differ(s, &server);

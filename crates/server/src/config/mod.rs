@@ -12,6 +12,7 @@ use fireside_core::Namespaces;
 
 use crate::keys::Issuer;
 
+mod demo;
 mod explain;
 mod fault;
 mod json_schema;
@@ -22,6 +23,7 @@ mod secret;
 mod tree;
 mod units;
 
+pub use demo::DemoSources;
 pub use explain::explain;
 pub use fault::{ConfigFaults, Fault};
 pub use json_schema::json_schema;
@@ -186,6 +188,11 @@ impl Sources {
             std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
         Ok(Sources { file, env: env.collect(), flags })
     }
+}
+
+/// The environment of this process, as far as it is text.
+pub fn environment() -> Vec<(String, String)> {
+    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect()
 }
 
 /// The order in which faults are told: as they stand in the file, then the rest.
