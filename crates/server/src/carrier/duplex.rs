@@ -162,21 +162,27 @@ pub mod scripted {
         pub fn send(&self, bytes: &[u8]) {
             let mut wire = self.0.lock().unwrap();
             wire.sent.extend_from_slice(bytes);
-            wire.reader.take().map(Waker::wake);
+            if let Some(waker) = wire.reader.take() {
+                waker.wake();
+            }
         }
 
         /// The peer ends its direction.
         pub fn end(&self) {
             let mut wire = self.0.lock().unwrap();
             wire.closed = true;
-            wire.reader.take().map(Waker::wake);
+            if let Some(waker) = wire.reader.take() {
+                waker.wake();
+            }
         }
 
         /// The peer reads on: so many bytes more.
         pub fn make_room(&self, bytes: usize) {
             let mut wire = self.0.lock().unwrap();
             wire.room += bytes;
-            wire.writer.take().map(Waker::wake);
+            if let Some(waker) = wire.writer.take() {
+                waker.wake();
+            }
         }
 
         /// What the peer got since it last looked.
