@@ -1,26 +1,16 @@
 // What browser checks of the story room share: a browser, people in it, and a network that can be broken on purpose.
 // They work against any server that serves the room at `base`: nothing here is a stand-in for it.
-import { chromium } from 'playwright-core';
-import { existsSync } from 'node:fs';
+import { startDemo } from '../support/server.mjs';
+
+export { launch } from '../support/browser.mjs';
 
 const PATIENCE_MS = 15_000;
-const BROWSERS = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
-const FLAGS = [
-  '--headless',
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-];
 
-/** The browser, or an error that says what is missing. */
-export async function launch() {
-  const executablePath = process.env.CHROMIUM ?? BROWSERS.find((path) => existsSync(path));
-  if (!executablePath) throw new Error('Chromium is missing: install the package "chromium", or name it in CHROMIUM');
-  return chromium.launch({ executablePath, args: FLAGS });
+/** Where the room is: at ROOM_URL if that is set, else in a demo of this test's own. Answers its address and how to leave it. */
+export async function house() {
+  if (process.env.ROOM_URL) return { base: process.env.ROOM_URL, leave: () => undefined };
+  const server = await startDemo();
+  return { base: server.url, leave: () => server.stop() };
 }
 
 async function call(base, name, body) {
@@ -113,8 +103,7 @@ export function story(page) {
 
 /** A network that can be broken: put it between the page and the server before the page is opened. */
 export async function breakable(page) {
-  const network = { down: false, sockets: new Set(), refuse: undefined, closeWith: undefined };
-  const waiting = new Map();
+  const network = { down: false, lost: false, sockets: new Set(), refuse: undefined };
   await page.routeWebSocket(/\/connection\/websocket/, (socket) => {
     if (network.down) {
       void socket.close({ code: 1001 });
@@ -126,12 +115,11 @@ export async function breakable(page) {
       for (const line of String(message).split('\n')) {
         const command = JSON.parse(line);
         const refusal = command.rpc && network.refuse?.(command.rpc);
-        if (refusal) waiting.set(command.id, refusal);
         if (refusal) socket.send(JSON.stringify({ id: command.id, error: refusal }));
         else server.send(line);
       }
     });
-    server.onMessage((message) => socket.send(message));
+    server.onMessage((message) => network.lost || socket.send(message));
     socket.onClose(() => network.sockets.delete(socket));
   });
   const cut = (code) => {
@@ -147,6 +135,8 @@ export async function breakable(page) {
     up: () => (network.down = false),
     /** Closes the connection as a server does, with a code that says whether to come back. */
     close: (code, reason) => cut({ code, reason }),
+    /** Loses what the server says from now on; what the page says still gets there. */
+    lose: (lost) => (network.lost = lost),
     /** Answers certain calls with an error instead of passing them on: `(rpc) => error | undefined`. */
     refuse: (rule) => (network.refuse = rule),
   };

@@ -1,42 +1,34 @@
 // Measures that a long story stays smooth on a slow phone: it opens at its end, older pages come in without moving what is read, and while the
 // narrator streams the page keeps its frames and nothing shifts.
 //
-//   node tests/browser/smooth.mjs --base http://127.0.0.1:8000 [--paragraphs 5000]
+// By hand: ROOM_URL=http://127.0.0.1:8000 PARAGRAPHS=5000 node --test tests/browser/smooth.mjs
 import { Centrifuge } from 'centrifuge';
+import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { parseArgs } from 'node:util';
+import { after, before, test } from 'node:test';
 import { WebSocket } from 'ws';
 import * as room from './room.mjs';
 
-const { values: options } = parseArgs({
-  options: { base: { type: 'string', default: 'http://127.0.0.1:8000' }, paragraphs: { type: 'string', default: '5000' } },
-});
-const COUNT = Number(options.paragraphs);
+const COUNT = Number(process.env.PARAGRAPHS ?? 5_000);
 const WRITERS = 20;
 const THROTTLE = 4;
 const FRAMES_LEAST = 50;
 const STREAM_MS = 5_000;
 
-let failed = 0;
-let passed = 0;
-function check(name, holds, detail = '') {
-  console.log(`${holds ? 'ok' : 'failed'}: ${name}${detail ? ` (${detail})` : ''}`);
-  if (holds) passed += 1;
-  else failed += 1;
-}
+let base, leave, browser, page, manuscript;
 
 /** Fills a story by many writers at once; each keeps within what one session may send. */
 async function fill(host, count) {
-  const link = await room.invitation(options.base, host, 'writer');
+  const link = await room.invitation(base, host, 'writer');
   const invite = new URL(link).hash.slice('#invite='.length);
   const writers = Array.from({ length: Math.min(WRITERS, count) }, async (_, writer) => {
-    const joined = await fetch(new URL('/story-api/join', options.base), {
+    const joined = await fetch(new URL('/story-api/join', base), {
       method: 'POST',
       headers: { 'Content-Type': 'application/json' },
       body: JSON.stringify({ invite, name: `Writer ${writer + 1}` }),
     });
     const { token } = await joined.json();
-    const client = new Centrifuge(new URL('/connection/websocket', options.base).href.replace('http', 'ws'), { token, websocket: WebSocket });
+    const client = new Centrifuge(new URL('/connection/websocket', base).href.replace('http', 'ws'), { token, websocket: WebSocket });
     client.connect();
     await client.ready();
     for (let index = writer; index < count; index += WRITERS) {
@@ -101,53 +93,67 @@ function frames(page, milliseconds) {
   );
 }
 
-const host = await room.begin(options.base, 'Mara');
-await fill(host, COUNT);
-const browser = await room.launch();
-const context = await browser.newContext({ viewport: { width: 390, height: 844 } });
-const opening = Date.now();
-const page = await room.comeBack(context, options.base, host);
-await room.paragraph(page, `Paragraph ${COUNT} of`).waitFor({ state: 'attached' });
-check('a long story opens', true, `${Date.now() - opening} ms`);
-const session = await context.newCDPSession(page);
-await session.send('Emulation.setCPUThrottlingRate', { rate: THROTTLE });
-const manuscript = page.getByTestId('manuscript');
-const end = await manuscript.evaluate((box) => box.scrollHeight - box.scrollTop - box.clientHeight);
-check('it opens at its end', end < 48, `${end} px from it`);
-
-let moved = 0;
-let pages = 0;
-for (let before = await shown(page); before < COUNT; before = await shown(page)) {
-  await manuscript.evaluate((box) => (box.scrollTop = 500));
-  const { id, top } = await reading(page);
-  await page.waitForFunction((before) => document.querySelectorAll('[data-testid=paragraph]').length > before, before);
-  await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
-  moved = Math.max(moved, Math.abs((await placeOf(page, id)) - top));
-  pages += 1;
-}
-check('older pages do not move what is read', moved <= 1, `${moved.toFixed(1)} px at most, ${pages} pages`);
-check('all of it is there, once', (await shown(page)) === COUNT && new Set((await room.story(page)).map(({ id }) => id)).size === COUNT);
-
-await manuscript.evaluate((box) => (box.scrollTop = box.scrollHeight));
-await page.waitForTimeout(500);
-const still = await frames(page, 2_000);
-await page.getByTestId('narrator-go').click();
-await page.waitForFunction(() => document.querySelector('[data-state=streaming] .text')?.textContent.length > 40);
-const kept = await page.evaluate(() => {
-  window.first = document.querySelector('[data-testid=paragraph]');
-  window.voice = document.querySelector('[data-state=streaming] .text span').firstChild;
-  return window.voice.data.length;
-});
-const streaming = await frames(page, STREAM_MS);
-const grown = await page.evaluate(() => ({ connected: window.voice.isConnected && window.first.isConnected, length: window.voice.data.length }));
-check('the text grows in one text node', grown.connected && grown.length > kept, `${grown.length - kept} letters`);
-check(
-  `frames while it streams, processor ${THROTTLE} times slower`,
-  streaming.perSecond >= Math.min(FRAMES_LEAST, still.perSecond * 0.9),
-  `${streaming.perSecond.toFixed(1)} a second, longest ${streaming.longest.toFixed(0)} ms; at rest ${still.perSecond.toFixed(1)} and ${still.longest.toFixed(0)} ms`,
+before(
+  async () => {
+    ({ base, leave } = await room.house());
+    const host = await room.begin(base, 'Mara');
+    await fill(host, COUNT);
+    browser = await room.launch();
+    const context = await browser.newContext({ viewport: { width: 390, height: 844 } });
+    page = await room.comeBack(context, base, host);
+    manuscript = page.getByTestId('manuscript');
+    const session = await context.newCDPSession(page);
+    await session.send('Emulation.setCPUThrottlingRate', { rate: THROTTLE });
+  },
+  { timeout: 180_000 },
 );
-check('nothing shifts while it streams', streaming.shift === 0, `${streaming.shift} ${streaming.moved}`);
-check('no script failed', page.troubles.length === 0, page.troubles.join(' | '));
-await browser.close();
-console.log(`smooth: ${passed} passed, ${failed} failed`);
-process.exit(failed === 0 ? 0 : 1);
+after(async () => {
+  await browser?.close();
+  await leave?.();
+});
+
+test('a long story opens at its end', { timeout: 30_000 }, async () => {
+  await room.paragraph(page, 'of the night', 'sent').waitFor({ state: 'attached' });
+  await page.evaluate(() => document.fonts.ready);
+  const rest = await manuscript.evaluate((box) => box.scrollHeight - box.scrollTop - box.clientHeight);
+  assert.ok(rest < 48, `${rest} px from it`);
+});
+
+test('older pages come in without moving what is read, and all of it is there once', { timeout: 120_000 }, async () => {
+  let moved = 0;
+  for (let before = await shown(page); before < COUNT; before = await shown(page)) {
+    await manuscript.evaluate((box) => (box.scrollTop = 500));
+    const { id, top } = await reading(page);
+    await page.waitForFunction((before) => document.querySelectorAll('[data-testid=paragraph]').length > before, before);
+    await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+    moved = Math.max(moved, Math.abs((await placeOf(page, id)) - top));
+  }
+  assert.ok(moved <= 1, `moved by ${moved.toFixed(1)} px`);
+  const story = await room.story(page);
+  assert.equal(story.length, COUNT);
+  assert.equal(new Set(story.map(({ id }) => id)).size, COUNT);
+});
+
+test(`the narrator streams smoothly, processor ${THROTTLE} times slower`, { timeout: 60_000 }, async (t) => {
+  await manuscript.evaluate((box) => (box.scrollTop = box.scrollHeight));
+  await page.waitForFunction(() => {
+    const box = document.querySelector('[data-testid=manuscript]');
+    return box.scrollHeight - box.scrollTop - box.clientHeight < 48;
+  });
+  const still = await frames(page, 2_000);
+  await page.getByTestId('narrator-go').click();
+  await page.waitForFunction(() => document.querySelector('[data-state=streaming] .text')?.textContent.length > 40);
+  const kept = await page.evaluate(() => {
+    window.first = document.querySelector('[data-testid=paragraph]');
+    window.voice = document.querySelector('[data-state=streaming] .text span').firstChild;
+    return window.voice.data.length;
+  });
+  const streaming = await frames(page, STREAM_MS);
+  const grown = await page.evaluate(() => ({ whole: window.voice.isConnected && window.first.isConnected, length: window.voice.data.length }));
+  t.diagnostic(`${streaming.perSecond.toFixed(1)} frames a second, longest ${streaming.longest.toFixed(0)} ms; at rest ${still.perSecond.toFixed(1)}`);
+  assert.ok(grown.whole && grown.length > kept, 'the text grows in one text node');
+  // A machine that is busy with other things is not the page's fault: at rest it shows what it can.
+  assert.ok(streaming.perSecond >= Math.min(FRAMES_LEAST, still.perSecond * 0.9), `${streaming.perSecond.toFixed(1)} frames a second`);
+  assert.equal(streaming.shift, 0, `nothing shifts: ${streaming.moved}`);
+  assert.deepEqual(page.troubles, []);
+});

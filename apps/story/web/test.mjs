@@ -18,6 +18,6 @@ await build({
   logLevel: 'error',
 });
 const files = tests.map((name) => join(out, name.replace(/\.ts$/, '.mjs')));
-const { status } = spawnSync(process.execPath, ['--test', ...files], { stdio: 'inherit' });
+const { status } = spawnSync(process.execPath, ['--test', '--test-reporter=tap', ...files], { stdio: 'inherit' });
 await rm(out, { recursive: true });
 process.exit(status ?? 1);

@@ -1,7 +1,7 @@
 const PAGE: Asset = Asset {
     name: "index.html",
     kind: "text/html; charset=utf-8",
-    etag: "\"849b4dedb06f\"",
+    etag: "\"1d6d5aee8ba8\"",
     bytes: include_bytes!("index.html"),
 };
 const ASSETS: &[Asset] = &[
@@ -24,10 +24,10 @@ const ASSETS: &[Asset] = &[
         bytes: include_bytes!("inter-3100e775e861.woff2"),
     },
     Asset {
-        name: "story-8a1eabfa5b8a.js",
+        name: "story-4c50e5ab4fdb.js",
         kind: "text/javascript; charset=utf-8",
-        etag: "\"8a1eabfa5b8a\"",
-        bytes: include_bytes!("story-8a1eabfa5b8a.js"),
+        etag: "\"4c50e5ab4fdb\"",
+        bytes: include_bytes!("story-4c50e5ab4fdb.js"),
     },
     Asset {
         name: "theme-10d8bdef44df.js",

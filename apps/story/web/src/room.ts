@@ -40,6 +40,8 @@ export class Room {
   readonly unread = signal(0);
   /** Entries that arrived while the reader was further up. */
   readonly below = signal(0);
+  /** Why a title was not taken, in words. */
+  readonly trouble = signal('');
   /** A text that goes back into the composer. */
   readonly edit = signal('');
   /** Set by the manuscript: whether the reader is at the end. */
@@ -148,6 +150,7 @@ export class Room {
   }
 
   rename(text: string): void {
+    this.trouble.value = '';
     this.outbox.add(uuid(), this.channel, { type: 'title', text });
   }
 
@@ -252,6 +255,11 @@ export class Room {
 
   private showLetters(): void {
     this.letters.value = this.outbox.letters;
+    const title = this.letters.value.find((letter) => letter.state === 'refused' && letter.data['type'] === 'title');
+    if (title) {
+      this.trouble.value = `The title was not changed: ${title.reason ?? 'the server did not take it'}.`;
+      this.outbox.discard(title.key);
+    }
     this.settleLetters();
   }
 

@@ -75,9 +75,9 @@ function Writing({ room, reading }: { room: Room; reading: Reading }) {
             add();
           }}
         />
-        {room.narrator.trouble.value && (
+        {(room.trouble.value || room.narrator.trouble.value) && (
           <p class="trouble" role="status">
-            {room.narrator.trouble.value}
+            {room.trouble.value || room.narrator.trouble.value}
           </p>
         )}
         <div class="row">
@@ -115,7 +115,7 @@ function NarratorButton({ room }: { room: Room }) {
       onClick={() => void room.narrator.goOn()}
     >
       <Spark />
-      {room.chunks.value.length === 0 ? 'Narrator, begin' : 'Narrator, go on'}
+      {room.opened.value && room.chunks.value.length === 0 ? 'Narrator, begin' : 'Narrator, go on'}
     </button>
   );
 }

@@ -5,6 +5,9 @@ import type { Room } from '../room';
 import type { Run } from '../story';
 import { endingInWords } from '../words';
 
+/** What the server's own narrator calls itself: prose from a grammar, without a model. */
+const BUILT_IN = 'built-in narrator';
+
 export function RunParagraph({ run, room }: { run: Run; room: Room }) {
   const place = useRef<HTMLSpanElement>(null);
   const node = useRef<Text | undefined>(undefined);
@@ -47,7 +50,7 @@ export function RunParagraph({ run, room }: { run: Run; room: Room }) {
       data-status={run.status}
     >
       <span class="who">
-        Narrator<em title={run.model}>AI</em>
+        Narrator<em title={run.model}>{run.model === BUILT_IN ? 'AI, built in' : 'AI'}</em>
       </span>
       <div class="text" dir="auto">
         <span ref={place} />
