@@ -154,8 +154,100 @@ fn title_of(publication: &Publication) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Publication, title_of};
-    use serde_json::json;
+    use super::{PAGE_RECORDS, Publication, Titles, title_of};
+    use serde_json::{Value, json};
+    use std::net::SocketAddr;
+    use std::sync::{Arc, Mutex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// Fireside as far as a title needs it: the history of one story, and how often it was asked.
+    #[derive(Clone, Default)]
+    struct Fireside {
+        records: Arc<Mutex<Vec<Value>>>,
+        asked: Arc<Mutex<usize>>,
+    }
+
+    impl Fireside {
+        async fn listen(&self) -> SocketAddr {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let address = listener.local_addr().expect("an address");
+            let fireside = self.clone();
+            tokio::spawn(async move {
+                while let Ok((mut socket, _)) = listener.accept().await {
+                    let mut request = Vec::new();
+                    // A query is one small object, the last thing in its request.
+                    while !request.ends_with(b"}") {
+                        assert_ne!(socket.read_buf(&mut request).await.expect("a request"), 0);
+                    }
+                    let text = String::from_utf8(request).expect("text");
+                    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+                    assert!(head.to_lowercase().contains("x-api-key: key"));
+                    let query: Value = serde_json::from_str(body).expect("JSON");
+                    let answer = fireside.history(&query).to_string();
+                    let length = answer.len();
+                    let response = format!(
+                        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{answer}"
+                    );
+                    socket.write_all(response.as_bytes()).await.expect("an answer");
+                }
+            });
+            address
+        }
+
+        fn history(&self, query: &Value) -> Value {
+            *self.asked.lock().expect("a lock") += 1;
+            assert_eq!(query["channel"], "story:lamp");
+            let records = self.records.lock().expect("a lock");
+            let before = query["since"]["offset"].as_u64().unwrap_or(u64::MAX);
+            let page: Vec<&Value> = records
+                .iter()
+                .rev()
+                .filter(|record| record["offset"].as_u64() < Some(before))
+                .take(PAGE_RECORDS)
+                .collect();
+            json!({ "result": { "publications": page, "offset": records.len(), "epoch": "7" } })
+        }
+
+        fn write(&self, role: &str, body: Value) {
+            let mut records = self.records.lock().expect("a lock");
+            let offset = records.len() + 1;
+            records
+                .push(json!({ "data": body, "info": { "conn_info": { "role": role } }, "offset": offset }));
+        }
+
+        fn asked(&self) -> usize {
+            std::mem::take(&mut *self.asked.lock().expect("a lock"))
+        }
+    }
+
+    #[tokio::test]
+    async fn the_newest_title_is_found_however_far_back_and_only_news_is_read_again() {
+        let fireside = Fireside::default();
+        let titles = Titles::new(fireside.listen().await, "key".to_owned());
+        assert_eq!(titles.of("lamp").await, None);
+        fireside.write("host", json!({ "type": "title", "text": "The Lamp" }));
+        for _ in 0..2 * PAGE_RECORDS + 50 {
+            fireside.write("writer", json!({ "type": "paragraph", "text": "It blinked." }));
+        }
+        fireside.asked();
+        let found = titles.of("lamp").await.expect("a title");
+        assert_eq!((found.text.as_str(), found.offset), ("The Lamp", 1));
+        assert_eq!(fireside.asked(), 3);
+        fireside.write("writer", json!({ "type": "title", "text": "Mine" }));
+        assert_eq!(titles.of("lamp").await, Some(found));
+        assert_eq!(fireside.asked(), 1);
+        fireside.write("host", json!({ "type": "title", "text": "The Lamp at Hollow Pass" }));
+        assert_eq!(titles.of("lamp").await.expect("a title").text, "The Lamp at Hollow Pass");
+    }
+
+    #[tokio::test]
+    async fn without_an_answer_there_is_no_title() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        drop(listener);
+        assert_eq!(Titles::new(address, "key".to_owned()).of("lamp").await, None);
+    }
 
     fn record(role: &str, body: serde_json::Value) -> Publication {
         Publication { data: body, info: json!({ "conn_info": { "role": role } }), offset: 1 }

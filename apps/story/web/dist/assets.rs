@@ -1,7 +1,7 @@
 const PAGE: Asset = Asset {
     name: "index.html",
     kind: "text/html; charset=utf-8",
-    etag: "\"1d6d5aee8ba8\"",
+    etag: "\"6f0b1c26c15a\"",
     bytes: include_bytes!("index.html"),
 };
 const ASSETS: &[Asset] = &[
@@ -24,10 +24,10 @@ const ASSETS: &[Asset] = &[
         bytes: include_bytes!("inter-3100e775e861.woff2"),
     },
     Asset {
-        name: "story-4c50e5ab4fdb.js",
+        name: "story-778e1ef26790.js",
         kind: "text/javascript; charset=utf-8",
-        etag: "\"4c50e5ab4fdb\"",
-        bytes: include_bytes!("story-4c50e5ab4fdb.js"),
+        etag: "\"778e1ef26790\"",
+        bytes: include_bytes!("story-778e1ef26790.js"),
     },
     Asset {
         name: "theme-10d8bdef44df.js",
@@ -36,9 +36,9 @@ const ASSETS: &[Asset] = &[
         bytes: include_bytes!("theme-10d8bdef44df.js"),
     },
     Asset {
-        name: "story-c5e83ce24978.css",
+        name: "story-035b8d128219.css",
         kind: "text/css; charset=utf-8",
-        etag: "\"c5e83ce24978\"",
-        bytes: include_bytes!("story-c5e83ce24978.css"),
+        etag: "\"035b8d128219\"",
+        bytes: include_bytes!("story-035b8d128219.css"),
     },
 ];

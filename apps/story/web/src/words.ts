@@ -53,7 +53,7 @@ function schemaInWords(message: string): string | undefined {
     if (!first) return undefined;
     if (first['keyword'] === 'maxLength') return 'it is longer than this story allows';
     if (first['keyword'] === 'minLength') return 'it is shorter than this story allows';
-    return typeof first['message'] === 'string' ? first['message'] : undefined;
+    return undefined;
   } catch {
     return undefined;
   }

@@ -23,6 +23,7 @@ const AUTHORS = ['a0', 'a1', 'a2', 'a3', 'a4', 'a5'];
 const PAIRS: [string[], string[], number][] = [
   [['ink', 'ink-2'], ['paper', 'raised', 'sunk', 'ember-soft'], 4.5],
   [[...AUTHORS, 'bad'], ['paper', 'sunk'], 4.5],
+  [['bad'], ['raised'], 4.5],
   [['ember'], ['paper', 'raised', 'ember-soft'], 4.5],
   [['on-ember'], ['ember'], 4.5],
   [['edge', 'good', 'warn', 'bad'], ['paper', 'raised'], 3],

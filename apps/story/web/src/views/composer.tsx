@@ -8,6 +8,11 @@ import type { Reading } from '../scroll';
 import type { Run } from '../story';
 import { Spark, Stop } from './icons';
 
+/** A paragraph's length, as the story's schema has it. */
+const CHARACTERS_MAX = 20_000;
+/** From this share of it on the count is shown. */
+const NEARLY = 0.9;
+
 const mac = /Mac|iP(hone|ad)/.test(navigator.userAgent);
 
 export function Composer({ room, reading }: { room: Room; reading: Reading }) {
@@ -32,7 +37,7 @@ function Writing({ room, reading }: { room: Room; reading: Reading }) {
   };
   const add = () => {
     const text = draft.value.trim();
-    if (text === '') return;
+    if (text === '' || text.length > CHARACTERS_MAX) return;
     change('');
     reading.toEnd(true);
     room.addParagraph(text);
@@ -47,6 +52,7 @@ function Writing({ room, reading }: { room: Room; reading: Reading }) {
     box.current?.focus();
   });
   useLayoutEffect(() => grow(box.current), [draft.value]);
+  const { length } = draft.value.trim();
   return (
     <form
       class="composer"
@@ -82,10 +88,16 @@ function Writing({ room, reading }: { room: Room; reading: Reading }) {
         )}
         <div class="row">
           <NarratorButton room={room} />
-          <span class="hint" aria-hidden="true">
-            <kbd>{mac ? '⌘' : 'Ctrl'}</kbd> <kbd>Enter</kbd>
-          </span>
-          <button class="btn" type="submit" data-testid="add" disabled={draft.value.trim() === ''}>
+          {length > NEARLY * CHARACTERS_MAX ? (
+            <span class={length > CHARACTERS_MAX ? 'count over' : 'count'} role="status">
+              {length.toLocaleString('en')} of {CHARACTERS_MAX.toLocaleString('en')} characters
+            </span>
+          ) : (
+            <span class="hint" aria-hidden="true">
+              <kbd>{mac ? '⌘' : 'Ctrl'}</kbd> <kbd>Enter</kbd>
+            </span>
+          )}
+          <button class="btn" type="submit" data-testid="add" disabled={length === 0 || length > CHARACTERS_MAX}>
             Add to the story
           </button>
         </div>
