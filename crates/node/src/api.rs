@@ -1,5 +1,6 @@
 //! What a backend may do: the same gate, as the holder of an API key.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fireside_core::command::{History, Publish};
@@ -18,6 +19,10 @@ pub struct Info {
     pub id: Arc<str>,
     /// Sessions.
     pub sessions: usize,
+    /// Users among them.
+    pub users: usize,
+    /// Subscriptions of these sessions.
+    pub subscriptions: usize,
     /// Channels that are awake.
     pub channels: usize,
 }
@@ -115,9 +120,10 @@ impl Node {
         }
     }
 
-    /// Closes the sessions of a user, or one of them. Answers how many.
-    pub fn disconnect(&self, user: &str, client: Option<&str>, why: &Disconnect) -> usize {
-        let theirs = self.sessions_of(user, client);
+    /// Closes the sessions of a user, or one of them, save those in `spared`. Answers how many.
+    pub fn disconnect(&self, user: &str, client: Option<&str>, spared: &[String], why: &Disconnect) -> usize {
+        let mut theirs = self.sessions_of(user, client);
+        theirs.retain(|session| !spared.iter().any(|spared| **spared == *session.client));
         for session in &theirs {
             session.close(why.clone());
         }
@@ -149,17 +155,30 @@ impl Node {
 
     /// What this node says of itself.
     pub fn info(&self) -> Info {
-        Info { id: self.id.clone(), sessions: self.sessions.count(), channels: self.directory.all().len() }
+        let sessions = self.sessions.all();
+        let users: BTreeSet<_> =
+            sessions.iter().filter_map(|session| session.principal()).map(|who| who.user().clone()).collect();
+        Info {
+            id: self.id.clone(),
+            sessions: sessions.len(),
+            users: users.len(),
+            subscriptions: sessions.iter().map(|session| session.subscriptions().len()).sum(),
+            channels: self.directory.all().len(),
+        }
     }
 
-    /// Channels with somebody in them, whose names begin with `prefix`; at most `max`.
-    pub fn channels(&self, prefix: &str, max: usize) -> Vec<Here> {
-        let all =
-            self.directory.all().into_iter().filter(|channel| channel.name.as_str().starts_with(prefix));
+    /// Channels with somebody in them whose names match (exact, or with one `*` at the end; empty for all); at most `max`.
+    pub fn channels(&self, pattern: &str, max: usize) -> Vec<Here> {
+        let matches = |name: &str| match pattern.strip_suffix('*') {
+            _ if pattern.is_empty() => true,
+            Some(prefix) => name.starts_with(prefix),
+            None => name == pattern,
+        };
+        let all = self.directory.all().into_iter().filter(|channel| matches(channel.name.as_str()));
         let here = all.map(|channel| {
-            let clients = lock(&channel.state).presence.clients();
-            let readers = lock(&channel.state).readers();
-            Here { channel: channel.name.clone(), clients: clients.max(readers) }
+            let state = lock(&channel.state);
+            let clients = state.presence.clients().max(state.readers());
+            Here { channel: channel.name.clone(), clients }
         });
         here.filter(|here| here.clients > 0).take(max).collect()
     }

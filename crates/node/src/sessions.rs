@@ -61,11 +61,6 @@ impl Sessions {
         lock(&self.0).sessions.iter().flatten().cloned().collect()
     }
 
-    pub(crate) fn count(&self) -> usize {
-        let slab = lock(&self.0);
-        slab.sessions.len() - slab.free.len()
-    }
-
     pub(crate) fn refuse_new(&self) {
         let mut slab = lock(&self.0);
         slab.max = 0;

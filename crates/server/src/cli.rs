@@ -22,7 +22,7 @@ The environment overrides the file, and flags override both. `fireside config ex
 
 /// Carries everything that happens live between people, documents and AI to every client.
 #[derive(Debug, Parser)]
-#[command(name = "fireside", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(name = "fireside", bin_name = "fireside", version, after_help = EXAMPLES, disable_help_subcommand = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -74,9 +74,6 @@ pub struct DemoOptions {
     /// The port of the page and the server
     #[arg(long, value_name = "N", default_value_t = 8000)]
     pub port: u16,
-    /// Let others in the local network in; without it, this machine only
-    #[arg(long)]
-    pub lan: bool,
     /// An OpenAI-compatible service for the narrator, such as https://llm.example.org/v1; without it, the built-in one
     #[arg(long, value_name = "URL", requires = "model")]
     pub provider: Option<String>,
@@ -90,7 +87,7 @@ The service's key is taken from FIRESIDE_PROVIDER_KEY.
 
 Examples:
   fireside demo
-  fireside demo --lan --port 9000
+  fireside demo --port 9000
   FIRESIDE_PROVIDER_KEY=… fireside demo --provider https://llm.example.org/v1 --model small";
 
 /// Which configuration.

@@ -82,39 +82,64 @@ pub(super) async fn publish(args: &PubArgs) -> Result<(), Failure> {
 
 pub(super) async fn tail(args: &TailArgs) -> Result<(), Failure> {
     let server = Server::find(&args.server)?;
-    let ask = async |call: &Value| server.call::<Page>("history", call).await;
-    let start = ask(&json!({"channel": args.channel, "limit": 0})).await?.map_err(|e| refused(&e))?;
-    let mut epoch = start.epoch;
-    let mut after = args.from.map_or(start.offset, |from| from - 1);
+    let mut follow = Follow::begin(server, &args.channel, args.from).await?;
     loop {
-        let since = json!({"offset": after, "epoch": epoch});
-        let call = json!({"channel": args.channel, "limit": PAGE_RECORDS_MAX, "since": since});
-        let page = match ask(&call).await? {
+        let lines = follow.next().await?;
+        if lines.is_empty() {
+            tokio::time::sleep(TAIL_WAIT).await;
+        } else {
+            say(&lines)?;
+            std::io::stdout().flush().map_err(|e| Failure::Failed(e.into()))?;
+        }
+    }
+}
+
+/// A position in a channel that moves as its records are read.
+struct Follow {
+    server: Server,
+    channel: String,
+    epoch: String,
+    after: u64,
+}
+
+impl Follow {
+    /// Stands before offset `from`, or at the end.
+    async fn begin(server: Server, channel: &str, from: Option<u64>) -> Result<Follow, Failure> {
+        let call = json!({"channel": channel, "limit": 0});
+        let end: Page = server.call("history", &call).await?.map_err(|e| refused(&e))?;
+        let after = from.map_or(end.offset, |from| from - 1);
+        Ok(Follow { server, channel: channel.to_owned(), epoch: end.epoch, after })
+    }
+
+    /// The next records, one a line; nothing if there are none yet.
+    async fn next(&mut self) -> Result<String, Failure> {
+        let mut call = json!({"channel": self.channel, "limit": PAGE_RECORDS_MAX});
+        call["since"] = json!({"offset": self.after, "epoch": self.epoch});
+        let page: Page = match self.server.call("history", &call).await? {
             Ok(page) => page,
             Err(error) if error.code == UNRECOVERABLE_POSITION => {
                 // Trimmed, or another life of the log: say so, and go on with the oldest that is there.
                 eprintln!(
-                    "fireside: what follows offset {after} is no longer there; going on with the oldest record"
+                    "fireside: what follows offset {} is no longer there; going on with the oldest record",
+                    self.after
                 );
-                ask(&json!({"channel": args.channel, "limit": PAGE_RECORDS_MAX}))
-                    .await?
-                    .map_err(|e| refused(&e))?
+                call.as_object_mut().and_then(|call| call.remove("since"));
+                self.server.call("history", &call).await?.map_err(|e| refused(&e))?
             }
             Err(error) => return Err(refused(&error)),
         };
-        epoch = page.epoch;
+        let mut lines = String::new();
+        // Without records, the position is the channel's end, in whatever life of the log.
+        self.after = page.offset;
+        self.epoch = page.epoch;
         for publication in &page.publications {
             let Offset { offset } =
                 serde_json::from_str(publication.get()).context("the server's record has no offset")?;
-            say(&format!("{}\n", one_line(publication.get())))?;
-            after = offset;
+            self.after = offset;
+            lines.push_str(&one_line(publication.get()));
+            lines.push('\n');
         }
-        if page.publications.is_empty() {
-            after = after.min(page.offset);
-            tokio::time::sleep(TAIL_WAIT).await;
-        } else {
-            std::io::stdout().flush().map_err(|e| Failure::Failed(e.into()))?;
-        }
+        Ok(lines)
     }
 }
 
@@ -273,6 +298,36 @@ mod tests {
             )),
             "{error}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_tail_moves_on_and_tells_of_a_gap() {
+        let (url, asked) = scripted(&[
+            ("200 OK", r#"{"result":{"publications":[],"offset":2,"epoch":"a"}}"#),
+            ("200 OK", "{\"result\":{\"publications\":[{\"offset\":1,\"data\":{\n}},{\"offset\":2,\"data\":7}],\"offset\":2,\"epoch\":\"a\"}}"),
+            ("200 OK", r#"{"result":{"offset":2,"epoch":"a"}}"#),
+            ("200 OK", r#"{"error":{"code":112,"message":"unrecoverable position"}}"#),
+            ("200 OK", r#"{"result":{"publications":[{"offset":5,"data":1}],"offset":6,"epoch":"b"}}"#),
+            ("200 OK", r#"{"error":{"code":103,"message":"permission denied"}}"#),
+        ])
+        .await;
+        let server = Server::of(&args(&url), Some("k".to_owned())).unwrap();
+        let mut follow = Follow::begin(server, "news", Some(1)).await.unwrap();
+        assert_eq!(follow.next().await.unwrap(), "{\"offset\":1,\"data\":{ }}\n{\"offset\":2,\"data\":7}\n");
+        assert_eq!(follow.next().await.unwrap(), "");
+        assert_eq!(follow.next().await.unwrap(), "{\"offset\":5,\"data\":1}\n");
+        assert!(matches!(follow.next().await, Err(Failure::Failed(e)) if e.to_string().contains("code 103")));
+        let asked: Vec<Value> = asked
+            .await
+            .unwrap()
+            .iter()
+            .map(|request| serde_json::from_str(request.split_once("\r\n\r\n").unwrap().1).unwrap())
+            .collect();
+        let since = |offset: u64, epoch: &str| json!({"channel": "news", "limit": 300, "since": {"offset": offset, "epoch": epoch}});
+        assert_eq!(asked[0], json!({"channel": "news", "limit": 0}));
+        assert_eq!(asked[1..4], [since(0, "a"), since(2, "a"), since(2, "a")]);
+        assert_eq!(asked[4], json!({"channel": "news", "limit": 300}));
+        assert_eq!(asked[5], since(5, "b"));
     }
 
     #[test]

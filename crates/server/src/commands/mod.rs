@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand};
 use crate::config::{Config, ConfigFaults, Sources, explain, json_schema};
+use crate::demo;
 use crate::run;
 
 mod call;
@@ -49,7 +50,7 @@ pub fn execute(cli: Cli) -> ExitCode {
 
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Demo(options) => Ok(on_all_cores()?.block_on(run::demo(options))?),
+        Command::Demo(options) => Ok(on_all_cores()?.block_on(demo::demo(options))?),
         Command::Serve(args) => {
             let config = load(&args)?;
             Ok(on_all_cores()?.block_on(run::serve(config))?)

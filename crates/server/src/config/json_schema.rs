@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::keys;
-use super::reader::{KeyFact, Kind, Reader};
+use super::kind::Kind;
+use super::reader::{KeyFact, Reader};
 use super::tree::{Item, Node, Origin};
 
 /// The JSON Schema (2020-12) of `fireside.toml`.

@@ -12,18 +12,17 @@ use fireside_core::Namespaces;
 
 use crate::keys::Issuer;
 
-mod demo;
 mod explain;
 mod fault;
 mod json_schema;
 mod keys;
+mod kind;
 mod reader;
 mod rules;
 mod secret;
 mod tree;
 mod units;
 
-pub use demo::DemoSources;
 pub use explain::explain;
 pub use fault::{ConfigFaults, Fault};
 pub use json_schema::json_schema;

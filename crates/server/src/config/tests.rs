@@ -212,6 +212,7 @@ fn without_a_word_nobody_is_admitted() {
             "there is no channel: add a [namespace.NAME], such as [namespace.default]",
         ]
     );
+    assert_eq!(row(&config, "token.hmac_secret_file").value, "(not set)");
     assert!(config.explained.iter().all(|row| row.source == Origin::Default && row.value == row.default));
 }
 
