@@ -4,7 +4,7 @@
 //! fetched, a reference that leads back to itself without going deeper is refused at the start, and a fault names the place and
 //! the rule, never the value.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fireside_core::namespace::Schema;
 use jsonschema::{PatternOptions, Validator};
@@ -100,72 +100,96 @@ fn bounded(text: &str) -> String {
     }
 }
 
-/// Refuses a schema in which `$ref` leads back to where it stands before the check has gone deeper into the body: to check one
-/// value against it would never end.
+/// Refuses a schema in which a reference leads back to where it stands before the check has gone deeper into the body: to check
+/// one value against it would never end.
 fn refuse_endless(root: &Value) -> Result<(), String> {
+    let mut places = Places::default();
+    places.collect(root);
     let mut done = BTreeSet::new();
-    let mut starts = vec![String::new()];
-    collect_refs(root, &mut starts);
-    for start in starts {
-        walk_in_place(root, &start, &mut Vec::new(), &mut done)?;
+    for start in std::iter::once("#").chain(places.references.iter().copied()) {
+        places.walk(root, start, &mut Vec::new(), &mut done)?;
     }
     Ok(())
 }
 
-/// Every local reference of the schema, as a JSON Pointer.
-fn collect_refs(value: &Value, into: &mut Vec<String>) {
-    match value {
-        Value::Object(map) => {
-            into.extend(
-                map.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix('#')).map(str::to_owned),
-            );
-            map.values().for_each(|value| collect_refs(value, into));
+/// Where references lead within one schema.
+#[derive(Default)]
+struct Places<'a> {
+    /// Every `$ref` and `$dynamicRef`, as written.
+    references: BTreeSet<&'a str>,
+    /// Subschemas by their anchor or id, as a reference names them.
+    named: BTreeMap<String, &'a Value>,
+}
+
+impl<'a> Places<'a> {
+    fn collect(&mut self, value: &'a Value) {
+        match value {
+            Value::Object(map) => {
+                self.references.extend(references_of(map));
+                for key in ["$anchor", "$dynamicAnchor"] {
+                    let name = map.get(key).and_then(Value::as_str);
+                    self.named.extend(name.map(|name| (format!("#{name}"), value)));
+                }
+                self.named.extend(map.get("$id").and_then(Value::as_str).map(|id| (id.to_owned(), value)));
+                map.values().for_each(|value| self.collect(value));
+            }
+            Value::Array(items) => items.iter().for_each(|value| self.collect(value)),
+            _ => {}
         }
-        Value::Array(items) => items.iter().for_each(|value| collect_refs(value, into)),
-        _ => {}
+    }
+
+    fn target(&self, root: &'a Value, reference: &str) -> Option<&'a Value> {
+        match reference.strip_prefix('#') {
+            Some("") => Some(root),
+            Some(pointer) if pointer.starts_with('/') => root.pointer(pointer),
+            _ => self.named.get(reference).copied(),
+        }
+    }
+
+    fn walk(
+        &self,
+        root: &'a Value,
+        reference: &'a str,
+        path: &mut Vec<&'a str>,
+        done: &mut BTreeSet<&'a str>,
+    ) -> Result<(), String> {
+        if path.contains(&reference) {
+            return Err(format!("has a $ref that leads back to itself: {reference}"));
+        }
+        // What is not found here is for the compiler to complain about.
+        let Some(schema) = self.target(root, reference).filter(|_| !done.contains(reference)) else {
+            return Ok(());
+        };
+        path.push(reference);
+        let mut onward = Vec::new();
+        same_value_references(schema, &mut onward);
+        onward.into_iter().try_for_each(|next| self.walk(root, next, path, done))?;
+        path.pop();
+        done.insert(reference);
+        Ok(())
     }
 }
 
-fn walk_in_place(
-    root: &Value,
-    pointer: &str,
-    path: &mut Vec<String>,
-    done: &mut BTreeSet<String>,
-) -> Result<(), String> {
-    if path.iter().any(|seen| seen == pointer) {
-        return Err(format!("has a $ref that leads back to itself: #{pointer}"));
-    }
-    // References in the form of an anchor are not followed here; the pointer finds nothing.
-    let Some(schema) = root.pointer(pointer) else { return Ok(()) };
-    if done.contains(pointer) {
-        return Ok(());
-    }
-    path.push(pointer.to_owned());
-    let mut targets = Vec::new();
-    same_value_refs(schema, &mut targets);
-    for target in targets {
-        walk_in_place(root, &target, path, done)?;
-    }
-    path.pop();
-    done.insert(pointer.to_owned());
-    Ok(())
+fn references_of(map: &serde_json::Map<String, Value>) -> impl Iterator<Item = &str> {
+    ["$ref", "$dynamicRef"].into_iter().filter_map(|key| map.get(key)?.as_str())
 }
 
 /// The references that are checked against the same value as `schema` itself.
-fn same_value_refs(schema: &Value, into: &mut Vec<String>) {
+fn same_value_references<'a>(schema: &'a Value, into: &mut Vec<&'a str>) {
     let Value::Object(map) = schema else { return };
-    into.extend(map.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix('#')).map(str::to_owned));
+    into.extend(references_of(map));
     for key in ["allOf", "anyOf", "oneOf"] {
-        map.get(key).and_then(Value::as_array).into_iter().flatten().for_each(|s| same_value_refs(s, into));
+        map.get(key)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .for_each(|s| same_value_references(s, into));
     }
     for key in ["not", "if", "then", "else"] {
-        map.get(key).into_iter().for_each(|s| same_value_refs(s, into));
+        map.get(key).into_iter().for_each(|s| same_value_references(s, into));
     }
-    map.get("dependentSchemas")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flat_map(serde_json::Map::values)
-        .for_each(|s| same_value_refs(s, into));
+    let dependent = map.get("dependentSchemas").and_then(Value::as_object);
+    dependent.into_iter().flat_map(serde_json::Map::values).for_each(|s| same_value_references(s, into));
 }
 
 #[cfg(test)]
@@ -251,6 +275,9 @@ mod tests {
             json!({"allOf": [{"$ref": "#"}]}),
             json!({"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}]}, "b": {"not": {"$ref": "#/$defs/a"}}}}),
             json!({"properties": {"x": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"if": {"$ref": "#/$defs/a"}}}}),
+            json!({"$anchor": "me", "oneOf": [{"$ref": "#me"}]}),
+            json!({"$dynamicAnchor": "me", "dependentSchemas": {"x": {"$dynamicRef": "#me"}}}),
+            json!({"$id": "https://example.org/me", "else": {"$ref": "https://example.org/me"}}),
         ];
         for schema in endless {
             let why = JsonSchema::compile(&schema).err().unwrap_or_default();

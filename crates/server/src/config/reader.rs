@@ -348,12 +348,16 @@ impl<'a> Section<'a> {
             );
             return None;
         }
-        let inline_wins = match (inline, file) {
-            (Some(a), Some(b)) => a.origin.rank() > b.origin.rank(),
-            (inline, _) => inline.is_some(),
+        let (used, item) = match (inline, file) {
+            (Some(inline), Some(file)) if inline.origin.rank() < file.origin.rank() => (file_key, file),
+            (Some(inline), _) => (key, inline),
+            (None, Some(file)) => (file_key, file),
+            (None, None) => {
+                let unset = "(not set)".to_owned();
+                self.row((self.path_of(file_key), unset.clone(), Origin::Default), unset, "secret", doc);
+                return None;
+            }
         };
-        let (used, item) =
-            if inline_wins { (key, inline?) } else { (file_key, self.table.get(file_key).or(inline)?) };
         let Some(text) = as_text(&item.node) else {
             self.refuse_hidden(used, "is not a text", "a text in quotes", &example_file(file_key));
             return None;

@@ -142,7 +142,7 @@ pub(super) fn insecure_only_on_loopback(s: &Section<'_>, insecure: bool, server:
 }
 
 pub(super) fn whole_seconds(s: &Section<'_>, key: &'static str, ms: u64, example: &str) -> u32 {
-    if ms % 1_000 != 0 {
+    if !ms.is_multiple_of(1_000) {
         s.refuse(key, "is not a number of whole seconds", "whole seconds", example);
     }
     (ms / 1_000) as u32

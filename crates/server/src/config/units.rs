@@ -38,7 +38,7 @@ fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 fn largest<'a>(value: u64, units: &[(&'a str, u64)]) -> Option<(&'a str, u64)> {
-    units.iter().find(|(_, factor)| value != 0 && value % factor == 0).copied()
+    units.iter().find(|(_, factor)| value != 0 && value.is_multiple_of(*factor)).copied()
 }
 
 #[cfg(test)]
