@@ -10,7 +10,7 @@ use crate::codec::Put;
 use crate::disk::{Disk, File, read_exact, replace};
 use crate::group::{EntryHead, EntryKind, Order, le32, le64};
 use crate::hash::{Hashed, Id};
-use crate::segment::index_name;
+use crate::segment::{SEGMENT_HEADER, index_name};
 
 /// Where an entry stands and what it covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +135,14 @@ pub enum SegmentIndex {
 }
 
 impl SegmentIndex {
+    /// What the segment is, so far.
+    pub fn seal(&self) -> Seal {
+        match self {
+            SegmentIndex::Open(index) => index.seal,
+            SegmentIndex::Sealed(index) => index.seal,
+        }
+    }
+
     /// Appends all entries of the channel that are not batches.
     ///
     /// # Errors
@@ -216,9 +224,36 @@ pub struct OpenIndex {
     /// For each entry the one before it of the same slot, plus one; 0 for none.
     before: Vec<u32>,
     newest: HashMap<u64, u32, Hashed>,
+    /// What the segment is so far.
+    pub seal: Seal,
 }
 
 impl OpenIndex {
+    /// The index of a segment that begins with `first_sequence` after a group with checksum `previous`.
+    pub fn begin(first_sequence: u64, previous: u32) -> OpenIndex {
+        let seal = Seal {
+            first_sequence,
+            last_sequence: first_sequence.saturating_sub(1),
+            previous,
+            last_crc: previous,
+            end: SEGMENT_HEADER as u32,
+            epoch_max: 0,
+        };
+        OpenIndex { seal, ..OpenIndex::default() }
+    }
+
+    /// A group was written.
+    pub fn group(&mut self, sequence: u64, crc: u32, end: u64, epoch_max: u64) {
+        (self.seal.last_sequence, self.seal.last_crc) = (sequence, crc);
+        self.seal.end = end as u32;
+        self.seal.epoch_max = self.seal.epoch_max.max(epoch_max);
+    }
+
+    /// All entries as they were written.
+    pub fn entries(&self) -> &[IndexEntry] {
+        &self.entries
+    }
+
     /// Adds an entry.
     pub fn push(&mut self, entry: IndexEntry) {
         let number = self.entries.len() as u32 + 1;
@@ -247,7 +282,7 @@ impl OpenIndex {
 }
 
 /// What an index file says about its segment besides the entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seal {
     /// The sequence of the first group, and of the last.
     pub first_sequence: u64,

@@ -87,11 +87,6 @@ impl Meta {
         self.epoch_max = self.epoch_max.max(epoch.0);
     }
 
-    /// The highest epoch that was ever given.
-    pub fn epoch_max(&self) -> u64 {
-        self.epoch_max
-    }
-
     /// Writes it, in one step that survives a power cut.
     ///
     /// # Errors

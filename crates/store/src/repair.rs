@@ -110,6 +110,8 @@ pub(crate) fn open(
     report.sequence = walk.last.map_or(0, |(sequence, _)| sequence);
     let segments = index(&pieces, &walk, &mut meta, &options, &mut slots, &mut losses, &mut report)?;
     settle_epochs(&mut meta, known, &start, &walk, &mut report);
+    let damaged: BTreeSet<u32> =
+        report.damage.iter().flat_map(|d| [d.segment.saturating_sub(1), d.segment]).collect();
     make_durable(&*disk, &pieces)?;
     let durable = report.sequence;
     (meta.boot, meta.clean, meta.synced) = (start.boot_id.clone(), false, durable);
@@ -142,6 +144,7 @@ pub(crate) fn open(
             meta,
             meta_dirty: false,
             full: false,
+            trimmed: 0,
         }),
         cache: Mutex::new(Cache::new(options.cache_bytes)),
         syncing: Mutex::new(()),
@@ -154,6 +157,7 @@ pub(crate) fn open(
     };
     store.note_losses(&losses)?;
     store.sync()?;
+    store.seal_damaged(&damaged)?;
     for number in orphans {
         // What it could tell is noted; an index without its segment has no other use.
         store.disk.remove(&index_name(number)).map_err(|fault| StoreFault::at("opening", &fault))?;
@@ -294,6 +298,8 @@ struct Walk {
     end: u64,
     marked: u64,
     filled: u64,
+    /// For each scanned piece, what its first group had to be.
+    begins: BTreeMap<usize, (u64, u32)>,
 }
 
 impl Walk {
@@ -327,6 +333,7 @@ impl Walk {
             end: 0,
             marked: 0,
             filled: 0,
+            begins: BTreeMap::new(),
         }
     }
 
@@ -377,16 +384,27 @@ impl Walk {
         report: &mut OpenReport,
     ) -> bool {
         let mut expected = match (self.last, header) {
-            (Some((s, crc)), _) if follows => Some((s + 1, crc)),
-            (_, Some(header)) => Some((header.first_sequence, header.previous)),
-            _ => None,
+            (_, Some(header)) if !follows => Some((header.first_sequence, header.previous)),
+            (Some((s, crc)), _) => Some((s + 1, crc)),
+            (None, _) => None,
         };
+        if let (false, Some((s, _)), Some((first, _))) = (follows, self.last, expected)
+            && first > s + 1
+            && !self.problem(p, piece, 0, first - 1, groups, report)
+        {
+            // Segments are given back only after something on disk says that they were synced; these were lost instead.
+            return false;
+        }
         if header.is_none() && groups.is_empty() {
             // Junk where a header should be.
             return self.problem(p, piece, 0, expected.map_or(0, |e| e.0), groups, report);
         }
+        if let Some(expected) = expected {
+            self.begins.insert(p, expected);
+        }
         if groups.is_empty() {
             (self.last_piece, self.end) = (Some(p), SEGMENT_HEADER);
+            self.last = expected.map(|(s, crc)| (s.saturating_sub(1), crc));
         }
         for (g, group) in groups.iter().enumerate() {
             let here = (group.header.sequence, group.header.previous);
@@ -524,9 +542,13 @@ fn index(
                 meta.saw(Epoch(index.seal.epoch_max));
                 SegmentIndex::Sealed(index.clone())
             }
-            Found::Scanned { groups, .. } => {
+            Found::Scanned { header, groups, .. } => {
                 let scan = Scan::read(&*piece.file, piece.number).map_err(StoreFault::reading)?;
-                let mut open = OpenIndex::default();
+                let begins = header.as_ref().map(|h| (h.first_sequence, h.previous));
+                // What was missing before is settled now: the chain goes on from what there is.
+                let (first_sequence, previous) = walk.begins.get(&p).copied().or(begins).unwrap_or((1, 0));
+                let mut open = OpenIndex::begin(first_sequence, previous);
+                let mut epoch_max = 0;
                 for (g, group) in groups.iter().enumerate() {
                     let body = group.body(&scan.content);
                     let base = group.at as u32 + HEADER as u32;
@@ -537,6 +559,7 @@ fn index(
                     let (found, complete) = entries(body);
                     for f in found {
                         meta.saw(f.head.epoch);
+                        epoch_max = epoch_max.max(f.head.epoch.0);
                         if f.whole {
                             let id = Id::of(&meta.salt, f.head.channel.as_str(), options.hash_mask);
                             let entry = IndexEntry::of(&f.head, id, base + f.at as u32);
@@ -550,6 +573,8 @@ fn index(
                             losses.push(Loss { head: f.head });
                         }
                     }
+                    let end = if broken { next_end(groups, g) } else { group.end() };
+                    open.group(group.header.sequence, group.crc, end, epoch_max);
                     if broken && !complete {
                         report.damage.push(Damage {
                             segment: piece.number,
@@ -559,6 +584,12 @@ fn index(
                             what: "a group is damaged beyond telling what was in it",
                         });
                     }
+                }
+                if let Some(next) = pieces.get(p + 1).filter(|next| next.number == piece.number + 1)
+                    && let Found::Sealed(sealed) = &next.found
+                {
+                    (open.seal.last_sequence, open.seal.last_crc) =
+                        (sealed.seal.first_sequence.saturating_sub(1), sealed.seal.previous);
                 }
                 rewrite(piece, groups, certain, &scan.content)?;
                 SegmentIndex::Open(open)
@@ -650,6 +681,18 @@ impl Store {
             let floor = lock(&self.state).meta.floor(head.degree);
             let epoch = Epoch(loaded.summary.tip.epoch.max(head.epoch).0 + 1).max(floor);
             self.note_hole(&head.channel, head.degree, Hole { first, last, epoch })?;
+        }
+        Ok(())
+    }
+
+    /// A damaged segment is sealed as it is, so that the next open does not find the same damage again and move epochs once more.
+    fn seal_damaged(&self, numbers: &BTreeSet<u32>) -> Result<(), StoreFault> {
+        for number in numbers {
+            let Some(segment) = lock(&self.state).segments.get(number).cloned() else { continue };
+            let mut writer = lock(&self.writer);
+            if self.seal(&segment)? && writer.active.as_ref().is_some_and(|s| s.number == *number) {
+                writer.active = None;
+            }
         }
         Ok(())
     }

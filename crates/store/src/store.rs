@@ -212,6 +212,8 @@ pub(crate) struct State {
     pub meta_dirty: bool,
     /// True since the last attempt to make a spare met a full disk.
     pub full: bool,
+    /// How many records and notes died in this life, roughly: tells when it is worth looking for dead segments.
+    pub trimmed: u64,
 }
 
 /// Figures of a store.

@@ -54,6 +54,7 @@ struct Group {
     privileged: bool,
     /// Where it was written.
     segment: u32,
+    epoch_max: u64,
 }
 
 enum WriteFault {
@@ -122,9 +123,26 @@ impl Store {
         if writer.marked >= writer.filled || self.durable() < writer.filled {
             return Ok(false);
         }
-        let mut group = Group::default();
+        self.write_mark(&mut writer, false)
+    }
+
+    /// Makes sure that something durable on disk says that everything up to `sequence` is durable. False if there is no room.
+    pub(crate) fn prove(&self, sequence: u64) -> Result<bool, StoreFault> {
+        self.sync()?;
+        {
+            let mut writer = lock(&self.writer);
+            if writer.marked < sequence && !self.write_mark(&mut writer, true)? {
+                return Ok(false);
+            }
+        }
+        self.sync()?;
+        Ok(true)
+    }
+
+    fn write_mark(&self, writer: &mut Writer, privileged: bool) -> Result<bool, StoreFault> {
+        let mut group = Group { privileged, ..Group::default() };
         writer.begin();
-        match self.flush(&mut writer, &mut group) {
+        match self.flush(writer, &mut group) {
             Ok(()) => Ok(true),
             Err(WriteFault::Full) => Ok(false),
             Err(WriteFault::Fault(fault)) => Err(fault),
@@ -212,7 +230,11 @@ impl Store {
         let mut state = lock(&self.state);
         for (channel, tip) in &group.tips {
             state.meta.saw(tip.epoch);
+            let state = &mut *state;
             if let Some(summary) = state.awake.get_mut(channel) {
+                if !tip.exists {
+                    state.trimmed += (summary.tip.newest + 1).saturating_sub(summary.oldest);
+                }
                 summary.tip = *tip;
             } else if let Some((_, touched)) = state.loading.get_mut(channel) {
                 *touched = true;
@@ -225,7 +247,10 @@ impl Store {
                     lock(&self.cache).put(crate::cache::key(group.segment, at.place), batch);
                 }
                 Entry::Checkpoint { channel, checkpoint, .. } => {
+                    // The checkpoint before it died, and whatever it trimmed.
+                    state.trimmed += 1;
                     if let Some(summary) = state.awake.get_mut(channel) {
+                        state.trimmed += checkpoint.oldest.saturating_sub(summary.oldest);
                         summary.oldest = checkpoint.oldest.max(1);
                         summary.erased.retain(|o| *o >= checkpoint.oldest);
                     }
@@ -236,6 +261,7 @@ impl Store {
                     }
                 }
                 Entry::Forget { channel, .. } => {
+                    state.trimmed += 2;
                     if at.last == 1 {
                         state.meta.forgot(at.id.bucket(), Epoch(at.first));
                         state.meta_dirty = true;
@@ -340,6 +366,7 @@ impl Store {
     fn push(&self, writer: &mut Writer, group: &mut Group, mut head: EntryHead, body: &[u8]) {
         head.body_len = body.len() as u32;
         head.body_crc = crc32c::crc32c(body);
+        group.epoch_max = group.epoch_max.max(head.epoch.0);
         let place = writer.buffer.len() as u32;
         head.encode(body, &mut writer.buffer);
         group.index.push(IndexEntry::of(&head, self.id(&head.channel), place));
@@ -480,6 +507,7 @@ impl Store {
                 entry.place += writer.at as u32;
                 open.push(*entry);
             }
+            open.group(writer.next, crc, writer.at + total, group.epoch_max);
         }
         let mut state = lock(&self.state);
         for entry in &group.index {
@@ -525,7 +553,7 @@ impl Store {
                 return Err(StoreFault::at("beginning a segment", &fault).into());
             }
         };
-        let index = SegmentIndex::Open(OpenIndex::default()).into();
+        let index = SegmentIndex::Open(OpenIndex::begin(writer.next, writer.previous)).into();
         let segment = Arc::new(Segment { number, file, index });
         state.segments.insert(number, segment.clone());
         writer.unsynced.extend(writer.active.replace(segment));
@@ -548,11 +576,18 @@ impl Store {
                 state.full = false;
                 Ok(())
             }
-            Err(fault) if is_full(&fault) => {
-                state.full = true;
-                Err(WriteFault::Full)
+            Err(fault) => {
+                // The number was never used, unless another one was made meanwhile.
+                if state.next_segment == number + 1 {
+                    state.next_segment = number;
+                }
+                state.full |= is_full(&fault);
+                Err(if is_full(&fault) {
+                    WriteFault::Full
+                } else {
+                    StoreFault::at("making a segment", &fault).into()
+                })
             }
-            Err(fault) => Err(StoreFault::at("making a segment", &fault).into()),
         }
     }
 
