@@ -72,7 +72,9 @@ pub const PRESENCE_MAX: usize = 10_000;
 pub const SESSIONS_MAX: usize = 18_000;
 /// How long a connection may take until it is a session, in ms.
 pub const HANDSHAKE_MS_MAX: u64 = 10_000;
-/// How long an expired token is tolerated for its refresh, in ms.
+/// How much the clocks of whoever issues tokens and ours may differ, in ms: commands pass that long after a token's end.
+pub const EXPIRED_SKEW_MS: u64 = 1_000;
+/// How long a session whose token is over may live until its refresh comes, in ms.
 pub const EXPIRED_GRACE_MS: u64 = 25_000;
 /// Places of a channel's log that retention by bytes and age knows.
 pub const MARKS_MAX: usize = 256;

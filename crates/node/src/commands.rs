@@ -163,7 +163,7 @@ fn ttl_s(node: &Node, session: &Session) -> Option<u32> {
 }
 
 fn refresh(node: &Arc<Node>, session: &Arc<Session>, id: u32, token: &str) -> Result<(), Disconnect> {
-    if let Err(refusal) = session.ask(node, None, |caller| node.gate.pass(caller)) {
+    if let Err(refusal) = session.ask(node, None, |caller| node.gate.pass_refresh(caller)) {
         session.refuse(node, "refresh", id, refusal);
         return Ok(());
     }

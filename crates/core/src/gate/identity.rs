@@ -198,12 +198,10 @@ fn check(rules: &Rules, claims: &Claims, now_ms: u64) -> Result<(), ConnectRefus
     Ok(())
 }
 
-/// The session's token is not over, or so little that its refresh may be on the way.
+/// The session's token is not over. The link lives on for a while, so that its refresh may come; nothing else does.
 pub(super) fn still_valid(principal: &Principal, now_ms: u64) -> Result<(), Refusal> {
     match principal.expires_ms {
-        Some(exp) if now_ms > exp.saturating_add(limits::EXPIRED_GRACE_MS) => {
-            Err(Refusal::new(Code::Expired))
-        }
+        Some(exp) if now_ms > exp.saturating_add(limits::EXPIRED_SKEW_MS) => Err(Refusal::new(Code::Expired)),
         _ => Ok(()),
     }
 }

@@ -224,6 +224,10 @@ impl Gate {
     /// 102, 103, 107, 108, 110, 111.
     pub fn publish(&self, mut caller: Caller<'_>, asked: Publish) -> Result<Admitted<Write>, Refusal> {
         let channel = bounds::channel(&asked.channel)?;
+        if channel.run().is_some() {
+            // Whatever the namespace: nobody writes into what may be the log of a run.
+            return Err(Refusal::new(Code::PermissionDenied));
+        }
         bounds::body(&asked.body)?;
         let key = bounds::key(asked.key.as_deref(), caller.principal)?;
         let conflate = bounds::conflate(asked.conflate.as_deref())?;
@@ -231,7 +235,7 @@ impl Gate {
         let policy = self.admit(&mut caller, &channel, Rights::PUBLISH)?;
         if asked.body.len() > policy.record_bytes_max {
             return Err(Refusal::because(
-                Code::LimitExceeded,
+                Code::BadRequest,
                 format!(
                     "a record here has at most {} bytes, this one has {}",
                     policy.record_bytes_max,
@@ -274,10 +278,8 @@ impl Gate {
     /// 102, 103, 107, 108, 110, 111.
     pub fn presence(&self, mut caller: Caller<'_>, channel: &str) -> Result<Admitted<SeePresence>, Refusal> {
         let channel = bounds::channel(channel)?;
+        self.offers(&channel, |policy| policy.presence)?;
         let policy = self.admit(&mut caller, &channel, Rights::PRESENCE)?;
-        if !policy.presence {
-            return Err(Refusal::new(Code::NotAvailable));
-        }
         Ok(admitted(SeePresence, channel, policy, caller.principal))
     }
 
@@ -287,10 +289,8 @@ impl Gate {
     /// 102, 103, 107, 108, 110, 111.
     pub fn history(&self, mut caller: Caller<'_>, asked: History) -> Result<Admitted<History>, Refusal> {
         let channel = bounds::channel(&asked.channel)?;
+        self.offers(&channel, |policy| policy.history.is_some())?;
         let policy = self.admit(&mut caller, &channel, Rights::HISTORY)?;
-        if policy.history.is_none() {
-            return Err(Refusal::new(Code::NotAvailable));
-        }
         Ok(admitted(asked, channel, policy, caller.principal))
     }
 
@@ -345,6 +345,14 @@ impl Gate {
         quota::take(&self.rules, &mut caller)
     }
 
+    /// A newer token may come while the old one's grace lasts, when nothing else passes any more.
+    ///
+    /// # Errors
+    /// 111.
+    pub fn pass_refresh(&self, mut caller: Caller<'_>) -> Result<(), Refusal> {
+        quota::take(&self.rules, &mut caller)
+    }
+
     /// A record that the server itself writes into the channel or the log of a run. Clients never reach this: the only callers are the
     /// run's own driver, which holds what `start_run` admitted, and the settling of runs at start.
     ///
@@ -385,6 +393,14 @@ impl Gate {
                 Some(Arc::new(policy.run_log()))
             }
             None => self.namespaces.find(channel).cloned(),
+        }
+    }
+
+    /// What a namespace does not offer to anybody is no secret of a channel's, and is said before permission is asked.
+    fn offers(&self, channel: &ChannelName, feature: impl Fn(&Namespace) -> bool) -> Result<(), Refusal> {
+        match self.policy(channel) {
+            Some(policy) if !feature(&policy) => Err(Refusal::new(Code::NotAvailable)),
+            _ => Ok(()),
         }
     }
 

@@ -143,7 +143,7 @@ fn without_a_token_only_where_it_is_allowed() {
 fn d6_an_expired_session_does_nothing_more() {
     let gate = gate();
     let anna = principal(&gate, claims("anna", room(Rights::ALL)));
-    let late = NOW_MS + 3_600_000 + limits::EXPIRED_GRACE_MS + 1;
+    let late = NOW_MS + 3_600_000 + limits::EXPIRED_SKEW_MS + 1;
     let asked = Subscribe { channel: "story:42".into(), ..Subscribe::default() };
     let caller = Caller { principal: &anna, now_ms: late, subscribed: false, bucket: None };
     assert_eq!(gate.subscribe(caller, asked).unwrap_err().code, Code::Expired);
