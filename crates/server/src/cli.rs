@@ -52,6 +52,18 @@ pub enum Command {
     /// Show what the configuration means
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look at the embedded log, also while a server runs on it
+    #[command(subcommand)]
+    Log(LogCommand),
+}
+
+/// `log …`.
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// Verify every checksum, every index and each channel's offsets; damage ends with status 1
+    Check(ConfigArgs),
+    /// Count channels, records and bytes
+    Stat(ConfigArgs),
 }
 
 /// `config …`.

@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
-use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand};
+use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, LogCommand};
 use crate::config::{Config, ConfigFaults, Sources, explain, json_schema};
 use crate::demo;
 use crate::run;
 
 mod call;
 mod check;
+mod log;
 mod token;
 
 /// Why a command did not do what it was asked.
@@ -72,6 +73,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
                 _ => say(&text),
             }
         }
+        Command::Log(LogCommand::Check(args)) => log::check(&load(&args)?),
+        Command::Log(LogCommand::Stat(args)) => log::stat(&load(&args)?),
         Command::Config(ConfigCommand::Schema) => say(&format!("{:#}\n", json_schema())),
     }
 }
