@@ -126,6 +126,8 @@ fn last(mut response: Response<Bytes>) -> Response<Bytes> {
 mod client {
     //! What a test needs of an HTTP client: it writes bytes as they are given, and reads answers.
 
+    use std::time::Duration;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     pub struct Client(pub DuplexStream, Vec<u8>);
@@ -167,7 +169,9 @@ mod client {
                         return Some(answer);
                     }
                 }
-                if self.0.read_buf(&mut self.1).await.unwrap_or(0) == 0 {
+                // Only a test that has gone wrong waits so long; then it fails instead of hanging.
+                let read = tokio::time::timeout(Duration::from_secs(30), self.0.read_buf(&mut self.1)).await;
+                if read.expect("an answer or an end").unwrap_or(0) == 0 {
                     assert!(self.1.is_empty(), "cut off: {text}");
                     return None;
                 }

@@ -133,8 +133,9 @@ mod tests {
 
     #[test]
     fn every_line_ending_and_every_split_reads_the_same() {
-        let stream = "\u{feff}: hello\ndata: one\r\n\r\nevent: error\rdata:two\rdata:  three\r\rid: 7\ndata\n\nretry: 5\n\ndata: é\n\ndata: cut off";
-        let expected = [("", "one"), ("error", "two\n three"), ("", ""), ("", "é")]
+        let stream = "\u{feff}data: one\r\ndata: more\r\n\r\n: hello\nevent: error\rdata:two\rdata:  three\r\rid: 7\ndata\n\n\
+                      retry: 5\n\ndata: é\n\ndata: cut off";
+        let expected = [("", "one\nmore"), ("error", "two\n three"), ("", ""), ("", "é")]
             .map(|(name, data)| (name.to_owned(), data.to_owned()));
         for piece in 1..=stream.len() {
             assert_eq!(read_in_pieces(stream.as_bytes(), piece), expected, "in pieces of {piece}");

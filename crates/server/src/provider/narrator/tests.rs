@@ -163,7 +163,8 @@ async fn pieces_come_at_their_pace_and_the_first_at_once() {
     assert!(poll_fn(|cx| asleep.poll_piece(cx)).await.is_some());
     assert!(poll_fn(|cx| Poll::Ready(asleep.poll_piece(cx))).await.is_pending());
 
-    let (began, pace) = (Instant::now(), Duration::from_millis(1));
-    assert_eq!(all(Narrator::new(pace).generate(prompt)).await.len() as u32, pieces + 2);
-    assert!(began.elapsed() >= pace * (pieces - 1), "{pieces} in {:?}", began.elapsed());
+    let (few, pace) = (Prompt { tokens_max: 10, ..prompt }, Duration::from_millis(5));
+    let began = Instant::now();
+    let pieces = all(Narrator::new(pace).generate(few)).await.len() as u32 - 2;
+    assert!(pieces > 20 && began.elapsed() >= pace * (pieces - 1), "{pieces} in {:?}", began.elapsed());
 }
