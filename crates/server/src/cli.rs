@@ -36,7 +36,7 @@ pub enum Command {
     Demo(DemoOptions),
     /// Start a server as fireside.toml says
     #[command(after_help = CONFIG_HELP)]
-    Serve(ConfigArgs),
+    Serve(ServeArgs),
     /// Mint a token with the configured HMAC secret, and print it
     #[command(after_help = TOKEN_HELP)]
     Token(TokenArgs),
@@ -92,6 +92,9 @@ pub struct DemoOptions {
     /// The model's name at that service
     #[arg(long, value_name = "NAME", requires = "provider")]
     pub model: Option<String>,
+    /// What is logged.
+    #[command(flatten)]
+    pub log: LogArgs,
 }
 
 const DEMO_HELP: &str = "\
@@ -101,6 +104,35 @@ Examples:
   fireside demo
   fireside demo --port 9000
   FIRESIDE_PROVIDER_KEY=… fireside demo --provider https://llm.example.org/v1 --model small";
+
+/// `serve`.
+#[derive(Clone, Debug, Args)]
+pub struct ServeArgs {
+    /// Which configuration.
+    #[command(flatten)]
+    pub from: ConfigArgs,
+    /// What is logged.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// What a server says on the standard error.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct LogArgs {
+    /// What to log: error, warn, info, debug, trace, off, or a list such as info,fireside_store=debug [default: info; demo: warn]
+    #[arg(long, value_name = "LEVEL", env = "FIRESIDE_LOG", hide_env_values = true)]
+    pub log: Option<String>,
+    /// How: text for people, json for machines, auto: text on a terminal, else json
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "FIRESIDE_LOG_FORMAT",
+        hide_env_values = true,
+        default_value = "auto"
+    )]
+    #[arg(value_parser = ["auto", "text", "json"], hide_possible_values = true)]
+    pub log_format: String,
+}
 
 /// Which configuration.
 #[derive(Clone, Debug, Default, Args)]
@@ -303,7 +335,7 @@ mod tests {
         else {
             panic!()
         };
-        let told: Vec<_> = args.flags().into_iter().map(|f| (f.path, f.value, f.flag)).collect();
+        let told: Vec<_> = args.from.flags().into_iter().map(|f| (f.path, f.value, f.flag)).collect();
         let flag = |path: &str, value: &str, flag| (path.to_owned(), value.to_owned(), flag);
         assert_eq!(
             told,

@@ -132,6 +132,7 @@ fn config(options: &DemoOptions, secrets: &Secrets) -> Result<Config> {
         .replace("{token}", &secrets.token)
         .replace("{api}", &secrets.api)
         .replace("{provider}", &provider);
-    let sources = Sources { file: Some((PathBuf::from("the demo's configuration"), text)), ..Sources::default() };
+    let file = Some((PathBuf::from("the demo's configuration"), text));
+    let sources = Sources { file, env: crate::config::environment(), ..Sources::default() };
     Ok(Config::load(&sources)?)
 }

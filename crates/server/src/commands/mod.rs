@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, LogCommand};
+use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, LogArgs, LogCommand};
 use crate::config::{Config, ConfigFaults, Sources, explain, json_schema};
 use crate::demo;
+use crate::observe::logs::{self, LogFormat};
 use crate::run;
 
 mod call;
@@ -51,9 +52,13 @@ pub fn execute(cli: Cli) -> ExitCode {
 
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Demo(options) => Ok(on_all_cores()?.block_on(demo::demo(options))?),
+        Command::Demo(options) => {
+            log_to_stderr(&options.log, "warn")?;
+            Ok(on_all_cores()?.block_on(demo::demo(options))?)
+        }
         Command::Serve(args) => {
-            let config = load(&args)?;
+            let config = load(&args.from)?;
+            log_to_stderr(&args.log, "info")?;
             Ok(on_all_cores()?.block_on(run::serve(config))?)
         }
         Command::Token(args) => token::mint(&args),
@@ -81,6 +86,16 @@ fn dispatch(command: Command) -> Result<(), Failure> {
 
 fn load(args: &ConfigArgs) -> Result<Config, Failure> {
     Ok(Config::load(&Sources::gather(args.config.as_deref(), args.flags())?)?)
+}
+
+fn log_to_stderr(args: &LogArgs, default: &str) -> Result<(), Failure> {
+    let format = match args.log_format.as_str() {
+        "text" => LogFormat::Text,
+        "json" => LogFormat::Json,
+        _ => LogFormat::Auto,
+    };
+    logs::init(args.log.as_deref().unwrap_or(default), format)
+        .map_err(|fault| Failure::Wrong(fault.to_string()))
 }
 
 /// Prints; a reader who has seen enough is no failure of ours.
