@@ -12,10 +12,11 @@ import * as room from './room.mjs';
 const COUNT = Number(process.env.PARAGRAPHS ?? 5_000);
 const WRITERS = 20;
 const THROTTLE = 4;
-const FRAMES_LEAST = 50;
+/** Of the main thread: what is left is enough for fifty frames a second. */
+const BUSY_MOST = 0.6;
 const STREAM_MS = 5_000;
 
-let base, leave, browser, page, manuscript;
+let base, leave, browser, page, manuscript, session;
 
 /** Fills a story by many writers at once; each keeps within what one session may send. */
 async function fill(host, count) {
@@ -50,16 +51,33 @@ async function fill(host, count) {
   await Promise.all(writers);
 }
 
-const reading = (page) =>
-  page.evaluate(() => {
-    const edge = document.querySelector('[data-testid=manuscript]').getBoundingClientRect().top;
-    for (const element of document.querySelectorAll('[data-testid=paragraph]')) {
-      const { top, bottom } = element.getBoundingClientRect();
-      if (bottom > edge) return { id: element.dataset.id, top };
+/**
+ * Scrolls up until older pages come in, and answers by how much that moved the paragraph that is being read: watched frame by frame, from
+ * when the scrolling has settled until some frames after they came in.
+ */
+const movedByOlder = (page) =>
+  page.evaluate(async () => {
+    const box = document.querySelector('[data-testid=manuscript]');
+    const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+    const count = () => document.querySelectorAll('[data-testid=paragraph]').length;
+    const before = count();
+    box.scrollTop = 900;
+    for (let frames = 0; frames < 3; frames += 1) await frame();
+    const edge = box.getBoundingClientRect().top;
+    const read = [...document.querySelectorAll('[data-testid=paragraph]')].find((element) => element.getBoundingClientRect().bottom > edge);
+    const { top } = read.getBoundingClientRect();
+    let moved = 0;
+    for (let settled = 0; settled < 5; settled += count() > before ? 1 : 0) {
+      await frame();
+      moved = Math.max(moved, Math.abs(read.getBoundingClientRect().top - top));
     }
-    return undefined;
+    return moved;
   });
-const placeOf = (page, id) => page.evaluate((id) => document.querySelector(`[data-id="${id}"]`).getBoundingClientRect().top, id);
+/** Seconds that the page's main thread has worked. */
+async function busy() {
+  const { metrics } = await session.send('Performance.getMetrics');
+  return metrics.find(({ name }) => name === 'TaskDuration').value;
+}
 const shown = (page) => page.getByTestId('paragraph').count();
 
 /** Frames per second and the longest frame, while something goes on. */
@@ -102,7 +120,9 @@ before(
     const context = await browser.newContext({ viewport: { width: 390, height: 844 } });
     page = await room.comeBack(context, base, host);
     manuscript = page.getByTestId('manuscript');
-    const session = await context.newCDPSession(page);
+    session = await context.newCDPSession(page);
+    // Processor time of the page's main thread: what others do on the machine does not count.
+    await session.send('Performance.enable', { timeDomain: 'threadTicks' });
     await session.send('Emulation.setCPUThrottlingRate', { rate: THROTTLE });
   },
   { timeout: 180_000 },
@@ -121,13 +141,7 @@ test('a long story opens at its end', { timeout: 30_000 }, async () => {
 
 test('older pages come in without moving what is read, and all of it is there once', { timeout: 120_000 }, async () => {
   let moved = 0;
-  for (let before = await shown(page); before < COUNT; before = await shown(page)) {
-    await manuscript.evaluate((box) => (box.scrollTop = 500));
-    const { id, top } = await reading(page);
-    await page.waitForFunction((before) => document.querySelectorAll('[data-testid=paragraph]').length > before, before);
-    await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
-    moved = Math.max(moved, Math.abs((await placeOf(page, id)) - top));
-  }
+  while ((await shown(page)) < COUNT) moved = Math.max(moved, await movedByOlder(page));
   assert.ok(moved <= 1, `moved by ${moved.toFixed(1)} px`);
   const story = await room.story(page);
   assert.equal(story.length, COUNT);
@@ -148,12 +162,14 @@ test(`the narrator streams smoothly, processor ${THROTTLE} times slower`, { time
     window.voice = document.querySelector('[data-state=streaming] .text span').firstChild;
     return window.voice.data.length;
   });
+  const spent = await busy();
   const streaming = await frames(page, STREAM_MS);
+  const share = ((await busy()) - spent) / (STREAM_MS / 1_000);
   const grown = await page.evaluate(() => ({ whole: window.voice.isConnected && window.first.isConnected, length: window.voice.data.length }));
   t.diagnostic(`${streaming.perSecond.toFixed(1)} frames a second, longest ${streaming.longest.toFixed(0)} ms; at rest ${still.perSecond.toFixed(1)}`);
+  t.diagnostic(`the main thread is busy for ${(share * 100).toFixed(0)} % of the time`);
   assert.ok(grown.whole && grown.length > kept, 'the text grows in one text node');
-  // A machine that is busy with other things is not the page's fault: at rest it shows what it can.
-  assert.ok(streaming.perSecond >= Math.min(FRAMES_LEAST, still.perSecond * 0.9), `${streaming.perSecond.toFixed(1)} frames a second`);
+  assert.ok(share <= BUSY_MOST, `the main thread is busy for ${(share * 100).toFixed(0)} % of the time`);
   assert.equal(streaming.shift, 0, `nothing shifts: ${streaming.moved}`);
   assert.deepEqual(page.troubles, []);
 });

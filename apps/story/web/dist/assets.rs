@@ -1,7 +1,7 @@
 const PAGE: Asset = Asset {
     name: "index.html",
     kind: "text/html; charset=utf-8",
-    etag: "\"6f0b1c26c15a\"",
+    etag: "\"ff23b95b6d06\"",
     bytes: include_bytes!("index.html"),
 };
 const ASSETS: &[Asset] = &[
@@ -24,10 +24,10 @@ const ASSETS: &[Asset] = &[
         bytes: include_bytes!("inter-3100e775e861.woff2"),
     },
     Asset {
-        name: "story-778e1ef26790.js",
+        name: "story-0ab5db3bdaa6.js",
         kind: "text/javascript; charset=utf-8",
-        etag: "\"778e1ef26790\"",
-        bytes: include_bytes!("story-778e1ef26790.js"),
+        etag: "\"0ab5db3bdaa6\"",
+        bytes: include_bytes!("story-0ab5db3bdaa6.js"),
     },
     Asset {
         name: "theme-10d8bdef44df.js",
@@ -36,9 +36,9 @@ const ASSETS: &[Asset] = &[
         bytes: include_bytes!("theme-10d8bdef44df.js"),
     },
     Asset {
-        name: "story-035b8d128219.css",
+        name: "story-4108b7feff6a.css",
         kind: "text/css; charset=utf-8",
-        etag: "\"035b8d128219\"",
-        bytes: include_bytes!("story-035b8d128219.css"),
+        etag: "\"4108b7feff6a\"",
+        bytes: include_bytes!("story-4108b7feff6a.css"),
     },
 ];

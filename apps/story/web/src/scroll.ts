@@ -3,12 +3,14 @@
 import type { Signal } from '@preact/signals';
 
 const END_PX = 48;
+const HOLD_MS = 500;
 
 export class Reading {
   private scroller: HTMLElement | undefined;
   private last = 0;
-  /** What is being read, and where on the screen it stood, before older paragraphs came in above. */
+  /** What is being read, and where on the screen it stands, while older paragraphs come in above. */
   private marked: { element: Element; top: number } | undefined;
+  private release: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
     private readonly atEnd: Signal<boolean>,
@@ -20,7 +22,7 @@ export class Reading {
     const scrolled = () => this.scrolled();
     scroller.addEventListener('scroll', scrolled, { passive: true });
     // Whatever makes the text grow, or the window shrink, is followed before it is painted.
-    const sizes = new ResizeObserver(() => this.atEnd.peek() && this.pin());
+    const sizes = new ResizeObserver(() => (this.atEnd.peek() ? this.pin() : this.correct()));
     sizes.observe(scroller);
     sizes.observe(content);
     return () => {
@@ -52,14 +54,20 @@ export class Reading {
     }
   }
 
-  /** They have come in: what was being read goes back to where it stood. */
+  /** They have come in: what is being read stays where it stands, also while the browser finds out how tall they really are. */
   hold(): void {
+    if (this.atEnd.peek()) this.pin();
+    else this.correct();
+    clearTimeout(this.release);
+    this.release = setTimeout(() => (this.marked = undefined), HOLD_MS);
+  }
+
+  private correct(): void {
     const { scroller, marked } = this;
-    this.marked = undefined;
-    if (!scroller) return;
-    if (this.atEnd.peek()) return this.pin();
-    if (!marked?.element.isConnected) return;
-    scroller.scrollTop += marked.element.getBoundingClientRect().top - marked.top;
+    if (!scroller || !marked?.element.isConnected) return;
+    const moved = marked.element.getBoundingClientRect().top - marked.top;
+    if (Math.abs(moved) < 1) return;
+    scroller.scrollTop += moved;
     this.last = scroller.scrollTop;
   }
 
@@ -74,6 +82,8 @@ export class Reading {
   private scrolled(): void {
     const { scroller } = this;
     if (!scroller) return;
+    // Whoever scrolls on while older paragraphs come in is followed.
+    if (this.marked) this.marked.top = this.marked.element.getBoundingClientRect().top;
     const up = scroller.scrollTop < this.last - 1;
     this.last = scroller.scrollTop;
     const rest = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;

@@ -5,6 +5,12 @@ import type { Room } from '../room';
 import type { Chunk, Paragraph } from '../story';
 import { RunParagraph } from './run';
 
+const LETTERS_MOST = 66;
+const LETTER_PX = 8.7;
+const MARGINS_PX = 52;
+const LINE_PX = 30;
+const BETWEEN_PX = 22;
+
 interface Properties {
   chunk: Chunk;
   /** Who wrote the paragraph before the first one here. */
@@ -23,7 +29,7 @@ export class ChunkView extends Component<Properties> {
   override render({ chunk, before, room, far }: Properties) {
     let author = before;
     return (
-      <section class={far ? 'chunk far' : 'chunk'}>
+      <section class={far ? 'chunk far' : 'chunk'} style={{ '--tall': `${guessHeight(chunk)}px` }}>
         {chunk.entries.map((entry) => {
           const previous = author;
           author = entry.kind === 'paragraph' ? entry.author.user : 'narrator';
@@ -33,6 +39,12 @@ export class ChunkView extends Component<Properties> {
       </section>
     );
   }
+}
+
+/** About how tall a chunk is that has not been laid out: lines of text at the width that there is, and what stands between them. */
+function guessHeight({ entries }: Chunk): number {
+  const letters = Math.min(LETTERS_MOST, (innerWidth - MARGINS_PX) / LETTER_PX);
+  return entries.reduce((height, { text }) => height + Math.ceil(text.length / letters) * LINE_PX + BETWEEN_PX, 0);
 }
 
 function ParagraphView({ paragraph, room, named }: { paragraph: Paragraph; room: Room; named: boolean }) {
