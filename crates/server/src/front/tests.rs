@@ -255,6 +255,70 @@ async fn what_greets_a_connection_is_not_what_stays_with_it() {
     assert!(size_of::<(Receiver<Plain>, Sender<Plain>)>() <= 72);
 }
 
+mod a12 {
+    //! Junk at the door.
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn verdict(front: &Front<Arc<Guests>>, bytes: &[u8], step: usize) -> String {
+        let mut seen = 0;
+        while seen < bytes.len() {
+            let len = (seen + step).min(bytes.len());
+            match head_end(&bytes[..len], seen) {
+                Err(refusal) => return refusal.status.into(),
+                Ok(Some(len)) => {
+                    let head = Head { read: bytes.to_vec(), len };
+                    return match front.judge(head, "127.0.0.1:1".parse().unwrap()) {
+                        Verdict::Refuse(refusal) => refusal.status.into(),
+                        Verdict::Other(read) => {
+                            assert_eq!(read, bytes);
+                            "other".into()
+                        }
+                        Verdict::Socket(opening) => {
+                            assert_eq!(opening.early, bytes[len..]);
+                            "socket".into()
+                        }
+                    };
+                }
+                Ok(None) => seen = len,
+            }
+        }
+        "more".into()
+    }
+
+    fn door() -> Arc<Front<Arc<Guests>>> {
+        Front::new(FrontRules::production(), Arc::default())
+    }
+
+    proptest! {
+        #[test]
+        fn a12_any_bytes_at_all_get_a_verdict_however_they_arrive(
+            bytes in prop::collection::vec(any::<u8>(), 0..300),
+            step in 1usize..20,
+        ) {
+            prop_assert_eq!(verdict(&door(), &bytes, step), verdict(&door(), &bytes, 1));
+        }
+
+        #[test]
+        fn a12_a_damaged_handshake_gets_a_verdict_however_it_arrives(
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+            step in 1usize..40,
+        ) {
+            let mut bytes = format!("{HANDSHAKE}\r\nearly").into_bytes();
+            let whole = damage.is_empty();
+            for (at, byte) in damage {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            let by_step = verdict(&door(), &bytes, step);
+            prop_assert_eq!(&by_step, &verdict(&door(), &bytes, 1));
+            prop_assert!(!whole || by_step == "socket", "{}", by_step);
+        }
+    }
+}
+
 mod differential {
     //! The same conversation as an independent implementation understands it.
 

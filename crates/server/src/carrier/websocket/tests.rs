@@ -99,7 +99,11 @@ async fn the_rest_of_a_partial_write_goes_out_before_anything_else() {
     peer.make_room(1);
     assert!(ready_once(&sender).is_pending());
     peer.make_room(100);
-    assert_eq!(sender.send_own(b"more", false), Sent::Full, "whoever fans out does not try a full socket again");
+    assert_eq!(
+        sender.send_own(b"more", false),
+        Sent::Full,
+        "whoever fans out does not try a full socket again"
+    );
     assert_eq!(ready_once(&sender), Poll::Ready(Ok(())));
     assert_eq!(sender.send_own(b" world", false), Sent::Sent);
     assert_eq!(peer.take(), b"hello world");
