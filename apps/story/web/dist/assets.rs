@@ -1,7 +1,7 @@
 const PAGE: Asset = Asset {
     name: "index.html",
     kind: "text/html; charset=utf-8",
-    etag: "\"ff23b95b6d06\"",
+    etag: "\"f7a3c5e856e3\"",
     bytes: include_bytes!("index.html"),
 };
 const ASSETS: &[Asset] = &[
@@ -24,10 +24,10 @@ const ASSETS: &[Asset] = &[
         bytes: include_bytes!("inter-3100e775e861.woff2"),
     },
     Asset {
-        name: "story-0ab5db3bdaa6.js",
+        name: "story-fef38d0d0c3e.js",
         kind: "text/javascript; charset=utf-8",
-        etag: "\"0ab5db3bdaa6\"",
-        bytes: include_bytes!("story-0ab5db3bdaa6.js"),
+        etag: "\"fef38d0d0c3e\"",
+        bytes: include_bytes!("story-fef38d0d0c3e.js"),
     },
     Asset {
         name: "theme-10d8bdef44df.js",

@@ -74,6 +74,8 @@ export class StoryLog {
   private high = 0;
   private complete = false;
   private openRuns = new Map<string, Run>();
+  /** Every run whose start is loaded, as it stands in the story. */
+  private runs = new Map<string, Run>();
   /** Endings whose start is further back than what is loaded. */
   private endings = new Map<string, Ending>();
 
@@ -85,6 +87,7 @@ export class StoryLog {
     this.high = top;
     this.complete = top === 0;
     this.openRuns.clear();
+    this.runs.clear();
     this.endings.clear();
   }
 
@@ -134,10 +137,7 @@ export class StoryLog {
 
   /** A run's own log told how it ended, before the story's log did. */
   end(run: string, status: RunStatus, text: string): void {
-    const open = this.openRuns.get(run);
-    if (!open) return;
-    this.openRuns.delete(run);
-    this.replace({ ...open, status, text });
+    if (this.openRuns.has(run)) this.settle(run, status, text);
   }
 
   private read(record: LogRecord): Entry | undefined {
@@ -164,9 +164,18 @@ export class StoryLog {
     if (data['type'] !== 'run.end') return undefined;
     const status = readStatus(data['status']);
     const text = typeof data['text'] === 'string' ? data['text'] : '';
-    if (this.openRuns.has(run)) this.end(run, status, text);
+    if (this.runs.has(run)) this.settle(run, status, text);
     else this.endings.set(run, { offset, status, text });
     return undefined;
+  }
+
+  private settle(run: string, status: RunStatus, text: string): void {
+    const known = this.runs.get(run);
+    this.openRuns.delete(run);
+    if (!known || (known.status === status && known.text === text)) return;
+    const settled: Run = { ...known, status, text };
+    this.runs.set(run, settled);
+    this.replace(settled);
   }
 
   private readStart(offset: number, run: string, data: Record<string, unknown>): Run {
@@ -181,12 +190,11 @@ export class StoryLog {
       text: '',
     };
     const ending = this.endings.get(run);
-    if (!ending) {
-      this.openRuns.set(run, started);
-      return started;
-    }
     this.endings.delete(run);
-    return { ...started, status: ending.status, text: ending.text };
+    const entry: Run = ending ? { ...started, status: ending.status, text: ending.text } : started;
+    this.runs.set(run, entry);
+    if (!ending) this.openRuns.set(run, entry);
+    return entry;
   }
 
   /** Runs whose start the log does not hold any more stand where they ended. */

@@ -77,6 +77,21 @@ test('a run stands where it began, streams while it is open, and ends once', () 
   );
 });
 
+test('an ending that both logs tell is told once, and the story’s own log has the last word', () => {
+  const story = new StoryLog();
+  story.begin(6);
+  story.older([paragraph(6)], false);
+  story.live(start(7, 'a'));
+  story.end('a', 'complete', 'Said by');
+  story.live(end(8, 'a'));
+  story.older([paragraph(5)], false);
+  story.older([], true);
+  assert.deepEqual(
+    entries(story).map((entry) => (entry.kind === 'run' ? entry.text : entry.offset)),
+    [5, 6, 'Said by a.'],
+  );
+});
+
 test('an ending whose start is further back waits for it, and stands alone if the log holds it no more', () => {
   const story = new StoryLog();
   story.begin(20);
