@@ -73,7 +73,7 @@ test('a run stands where it began, streams while it is open, and ends once', () 
   story.live(end(4, 'a', 'interrupted'));
   assert.deepEqual(
     entries(story).map((entry) => (entry.kind === 'run' ? [entry.run, entry.status, entry.text] : entry.offset)),
-    [1, ['a', 'interrupted', 'Said so f'], 3],
+    [1, ['a', 'interrupted', 'Said by a.'], 3],
   );
 });
 
