@@ -126,6 +126,11 @@ impl Key {
 }
 
 impl Issuer {
+    /// The `iss` of its tokens.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// One public key in PEM form (`BEGIN PUBLIC KEY`). Without `algorithms`, the key's usual one is pinned: RS256, ES256, ES384 or
     /// EdDSA.
     ///

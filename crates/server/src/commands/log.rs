@@ -22,6 +22,11 @@ const LOCK: &str = "lock";
 /// Verifies everything; damage is a failure.
 pub(super) fn check(config: &Config) -> Result<(), Failure> {
     let (disk, report) = look(config)?;
+    say(&findings(&disk, &report))?;
+    verdict(&report)
+}
+
+fn findings(disk: &Files, report: &CheckReport) -> String {
     let mut out = String::new();
     for fault in &report.faults {
         // Writing to a String does not fail, here and below.
@@ -46,7 +51,10 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
         report.groups,
         if report.is_sound() { "all sound" } else { "damaged" }
     );
-    say(&out)?;
+    out
+}
+
+fn verdict(report: &CheckReport) -> Result<(), Failure> {
     match report.faults.len() {
         0 => Ok(()),
         1 => Err(Failure::Failed(anyhow!("the log is damaged in one place"))),
@@ -57,6 +65,10 @@ pub(super) fn check(config: &Config) -> Result<(), Failure> {
 /// Counts.
 pub(super) fn stat(config: &Config) -> Result<(), Failure> {
     let (disk, report) = look(config)?;
+    say(&figures(&disk, &report)?)
+}
+
+fn figures(disk: &Files, report: &CheckReport) -> anyhow::Result<String> {
     let on_disk = disk.bytes().context("the log cannot be measured")?;
     let free = disk.space().map_or_else(|_| "unknown".to_owned(), rounded);
     let rows = [
@@ -75,7 +87,7 @@ pub(super) fn stat(config: &Config) -> Result<(), Failure> {
     for (what, value) in rows {
         let _ = writeln!(out, "{what:<22}{value}");
     }
-    say(&out)
+    Ok(out)
 }
 
 fn look(config: &Config) -> Result<(Files, CheckReport), Failure> {
@@ -211,19 +223,20 @@ mod tests {
         let disk = Arc::new(Directory::open(&data.path().join(LOG)).unwrap());
         let (store, _) = Store::open(disk, options, start).unwrap();
         let (files, report) = look(&config).unwrap();
-        assert!(files.is_in_use() && report.is_sound());
-        check(&config).unwrap();
+        assert!(files.is_in_use());
+        verdict(&report).unwrap();
         drop(store);
         assert!(!files.is_in_use());
-        check(&config).unwrap();
-        stat(&config).unwrap();
+        assert!(findings(&files, &report).ends_with("0 records of 0 channels in 0 groups, all sound\n"));
 
         let meta = data.path().join(LOG).join("meta");
         let mut bytes = fs::read(&meta).unwrap();
         bytes.iter_mut().for_each(|byte| *byte ^= 1);
         fs::write(&meta, bytes).unwrap();
-        assert_eq!(failure(check(&config)), "the log is damaged in one place");
-        stat(&config).unwrap();
+        let (files, report) = look(&config).unwrap();
+        assert_eq!(failure(verdict(&report)), "the log is damaged in one place");
+        assert!(findings(&files, &report).starts_with("damaged: segment 0 at 0: the meta file is damaged\n"));
+        assert!(figures(&files, &report).unwrap().ends_with("damaged places        1\n"));
     }
 
     #[test]

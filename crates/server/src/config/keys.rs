@@ -116,6 +116,7 @@ fn token(s: &Section<'_>, server: &Server) -> Token {
         .into_iter()
         .flatten()
         .collect();
+    rules::issuers_differ(s, &issuers);
     Token { hmac_secret, issuers, audience, lifetime_max_s: lifetime_max_ms / SECOND, exp_required }
 }
 

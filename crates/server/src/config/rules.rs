@@ -8,6 +8,7 @@ use fireside_core::namespace::{Durability, Namespace, RunPolicy};
 
 use super::reader::Section;
 use super::{Provider, Secret, Server, Session, Token, format_size, is_loopback};
+use crate::keys::Issuer;
 
 /// Bytes of an HMAC secret below which it can be guessed (RFC 7518 §3.2: as long as the hash).
 const HMAC_SECRET_BYTES_MIN: usize = 32;
@@ -81,6 +82,21 @@ pub(super) fn hmac_secret_is_long(s: &Section<'_>, secret: Option<&Secret>, serv
             &format!("at least {HMAC_SECRET_BYTES_MIN} random bytes"),
             "openssl rand -hex 32 > secrets/token",
         );
+    }
+}
+
+/// Two issuers of one name would be one whose keys nobody chose.
+pub(super) fn issuers_differ(s: &Section<'_>, issuers: &[Issuer]) {
+    for (i, issuer) in issuers.iter().enumerate() {
+        if issuers[..i].iter().any(|other| other.name() == issuer.name()) {
+            let allowed = "one [[token.issuer]] for each; several keys go into its jwks_file";
+            s.refuse(
+                "issuer",
+                &format!("has {:?} twice", issuer.name()),
+                allowed,
+                "jwks_file = \"keys/issuer.json\"",
+            );
+        }
     }
 }
 

@@ -92,6 +92,13 @@ fn env(name: &str, value: &str) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
 
+/// A JWK Set with a public key (RFC 8037 appendix A.2), beside the configuration.
+fn json_key(dir: &tempfile::TempDir) -> &'static str {
+    let set = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    fs::write(dir.path().join("keys.json"), set).unwrap();
+    "keys.json"
+}
+
 /// The faults of a file, with the directory's name taken out.
 fn faults(text: &str) -> String {
     let dir = place();
@@ -518,6 +525,17 @@ fn an_issuer_has_one_source_of_keys() {
         faults("[[token.issuer]]\npublic_key_file = \"secrets/token\"\n")
             .contains("token.issuer[0].issuer is missing")
     );
+}
+
+#[test]
+fn an_issuer_is_configured_once() {
+    let dir = place();
+    let key = json_key(&dir);
+    let issuer = |name: &str| format!("[[token.issuer]]\nissuer = \"{name}\"\njwks_file = \"{key}\"\n");
+    let told = Config::load(&sources(&dir, &issuer("x").repeat(2))).unwrap_err().to_string();
+    assert!(told.contains("token.issuer = […] has \"x\" twice"), "{told}");
+    let both = Config::load(&sources(&dir, &(issuer("x") + &issuer("y")))).unwrap();
+    assert_eq!(both.token.issuers.iter().map(Issuer::name).collect::<Vec<_>>(), ["x", "y"]);
 }
 
 #[test]
