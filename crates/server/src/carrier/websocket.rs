@@ -44,6 +44,15 @@ impl SocketLimits {
     /// What a server on the internet grants.
     pub const PRODUCTION: SocketLimits =
         SocketLimits { message: MessageLimits::PRODUCTION, controls_max: 64, close_ms_max: 5_000 };
+
+    /// The same where a record's body may have so many bytes: a command's other parts get 16 KiB on top. Made once per listener,
+    /// and kept as long as the process lives: connections share it without counting.
+    pub fn for_records(record_bytes_max: usize) -> &'static SocketLimits {
+        const ENVELOPE_BYTES: usize = 16 * 1024;
+        let bytes_max = record_bytes_max.saturating_add(ENVELOPE_BYTES);
+        let message = MessageLimits { bytes_max, ..MessageLimits::PRODUCTION };
+        Box::leak(Box::new(SocketLimits { message, ..SocketLimits::PRODUCTION }))
+    }
 }
 
 /// Opens both halves over a connection whose handshake is done. `early` is what the client sent right behind it.
