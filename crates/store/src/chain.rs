@@ -124,7 +124,7 @@ impl Store {
             Err(fault) => return Err(EntryFault::Disk(fault)),
         };
         let head = EntryHead::decode(&bytes).map_err(|_| EntryFault::Damaged)?;
-        let body = Bytes::from(bytes).slice(head.len()..);
+        let body = Bytes::from(bytes).slice(head.size()..);
         let right = head.order == at.entry.order
             && head.kind == at.entry.kind
             && self.id(&head.channel) == at.entry.id

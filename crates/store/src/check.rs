@@ -206,7 +206,7 @@ impl Check {
             self.report.entries += 1;
             let head = f.head;
             let place = group.at as u32 + crate::group::HEADER as u32 + f.at as u32;
-            let from = f.at + head.len();
+            let from = f.at + head.size();
             let content = bytes.slice(from..from + head.body_len as usize);
             let mut proposals = None;
             let sound = f.whole

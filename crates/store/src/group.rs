@@ -141,7 +141,7 @@ const FIXED: usize = 52;
 
 impl EntryHead {
     /// Bytes of this head.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         head_len(self.channel.as_str().len())
     }
 
@@ -218,7 +218,7 @@ pub fn entries(body: &[u8]) -> (Vec<FoundEntry>, bool) {
     let mut at = 0;
     while at < body.len() {
         let Ok(head) = EntryHead::decode(&body[at..]) else { return (found, false) };
-        let from = at + head.len();
+        let from = at + head.size();
         let Some(content) = from.checked_add(head.body_len as usize).and_then(|to| body.get(from..to)) else {
             return (found, false);
         };

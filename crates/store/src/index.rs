@@ -53,7 +53,7 @@ impl IndexEntry {
             first: head.first,
             last: head.last,
             place,
-            len: head.len() as u32 + head.body_len,
+            len: head.size() as u32 + head.body_len,
         }
     }
 

@@ -354,7 +354,7 @@ impl Store {
                 (head(EntryKind::Forget, tip.epoch, tip.epoch.0, moves), Vec::new(), next)
             }
         };
-        if head.len() + body.len() > self.entry_max() {
+        if head.size() + body.len() > self.entry_max() {
             return Ok(Outcome::TooLarge);
         }
         self.push(writer, group, head, &body);

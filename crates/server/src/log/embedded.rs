@@ -1,5 +1,6 @@
-//! The embedded store behind the Log port: a writer thread that commits what is waiting in groups, and a sync thread that syncs the
-//! previous group meanwhile. Two watermarks release answers, so that `os` never waits for a sync.
+//! The embedded store behind the Log port: a writer thread that commits what is waiting in groups, a sync thread that syncs the
+//! previous group meanwhile, and one that keeps the directory tidy. Two watermarks release answers, so that `os` never waits for
+//! a sync. Namespaces that are kept in memory only have a log of their own.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use fireside_core::{Batch, ChannelName, Checkpoint, Durability};
 use fireside_node::ports::{Appended, Log, LogFault, Soon, Span, Waking};
-use fireside_store::{Entry, Maintained, Outcome, ReadFault, Store, StoreFault};
+use fireside_store::{Entry, Maintained, Memory, Outcome, ReadFault, Store, StoreFault, Woken};
 use tokio::sync::oneshot;
 use tracing::error;
 
@@ -16,13 +17,17 @@ use tracing::error;
 const GROUP_ENTRIES_MAX: usize = 1024;
 /// Entries that wait for the writer at most; more are refused as unknown to nobody: nothing was written.
 const QUEUE_ENTRIES_MAX: usize = 64 * 1024;
-/// How long the writer is idle before it looks after the store.
+/// How long nothing is written before that is called idle, and the pause between two rounds of maintenance.
 const IDLE: Duration = Duration::from_millis(200);
+/// For whoever only waits to be told.
+const LONG: Duration = Duration::from_secs(3600);
 
-/// The store, its two threads and what waits for them.
+/// The store, its threads and what waits for them.
 pub struct Embedded {
     store: Arc<Store>,
+    memory: Memory,
     writing: Arc<Desk<Job>>,
+    tidying: Arc<Desk<()>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -34,10 +39,10 @@ struct Job {
     done: oneshot::Sender<Appended>,
 }
 
-/// Written; to be answered when the sync has reached it.
+/// Written; to be synced, and answered when the sync has reached it.
 struct Written {
     sequence: u64,
-    done: oneshot::Sender<Appended>,
+    waiting: Vec<oneshot::Sender<Appended>>,
 }
 
 /// A queue between threads.
@@ -62,15 +67,22 @@ impl<T> Desk<T> {
     }
 
     /// False if it is full or closed.
-    fn put(&self, all: impl IntoIterator<Item = T>) -> bool {
+    fn put(&self, one: T, max: usize) -> bool {
         let mut inner = self.lock();
-        if inner.1 || inner.0.len() >= QUEUE_ENTRIES_MAX {
+        if inner.1 || inner.0.len() >= max {
             return false;
         }
-        inner.0.extend(all);
+        inner.0.push(one);
         drop(inner);
         self.filled.notify_one();
         true
+    }
+
+    /// Waits, but not for what is put here. False if it was closed.
+    fn pause(&self, patience: Duration) -> bool {
+        let inner = self.lock();
+        let waited = self.filled.wait_timeout_while(inner, patience, |inner| !inner.1);
+        !waited.unwrap_or_else(PoisonError::into_inner).0.1
     }
 
     fn take(&self, max: usize, patience: Duration) -> Taken<T> {
@@ -97,21 +109,28 @@ impl<T> Desk<T> {
 }
 
 impl Embedded {
-    /// Starts the threads.
+    /// Starts the threads. `now_ms` is what the epochs of namespaces in memory begin with.
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub fn start(store: Arc<Store>) -> io::Result<Embedded> {
-        let (writing, syncing) = (Desk::new(), Desk::new());
-        let writer = {
-            let (store, writing, syncing) = (store.clone(), writing.clone(), syncing.clone());
-            std::thread::Builder::new().name("log-write".into()).spawn(move || write(&store, &writing, &syncing))?
-        };
-        let syncer = {
+    pub fn start(store: Arc<Store>, now_ms: u64) -> io::Result<Embedded> {
+        let (writing, syncing, tidying) = (Desk::new(), Desk::new(), Desk::new());
+        let mut threads = Vec::new();
+        {
+            let (store, writing, tidying) = (store.clone(), writing.clone(), tidying.clone());
+            let syncing = syncing.clone();
+            threads.push(thread("log-write", move || write(&store, &writing, &syncing, &tidying))?);
+        }
+        {
             let store = store.clone();
-            std::thread::Builder::new().name("log-sync".into()).spawn(move || sync(&store, &syncing))?
-        };
-        Ok(Embedded { store, writing, threads: Mutex::new(vec![writer, syncer]) })
+            threads.push(thread("log-sync", move || sync(&store, &syncing))?);
+        }
+        {
+            let (store, tidying) = (store.clone(), tidying.clone());
+            threads.push(thread("log-tidy", move || tidy(&store, &tidying))?);
+        }
+        tidying.put((), 1);
+        Ok(Embedded { store, memory: Memory::new(now_ms), writing, tidying, threads: Mutex::new(threads) })
     }
 
     /// Writes what waits, syncs, and closes the store in order. Blocks.
@@ -120,6 +139,7 @@ impl Embedded {
     /// The disk fails.
     pub fn close(&self) -> Result<(), StoreFault> {
         self.writing.close();
+        self.tidying.close();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             // A thread that panicked has said so, and what it did not answer is unknown to whoever asked.
@@ -128,9 +148,14 @@ impl Embedded {
         self.store.close()
     }
 
-    fn put(&self, entry: Entry, durable: bool) -> Soon<Appended> {
+    fn put(&self, entry: Entry, degree: Durability) -> Soon<Appended> {
+        if degree == Durability::Memory {
+            let done = answer(self.memory.commit(&entry));
+            return Box::pin(async { done });
+        }
         let (done, answer) = oneshot::channel();
-        if !self.writing.put([Job { entry, durable, done }]) {
+        let job = Job { entry, durable: degree == Durability::Fsync, done };
+        if !self.writing.put(job, QUEUE_ENTRIES_MAX) {
             let fault = LogFault::Failed("the log takes no more at the moment".into());
             return Box::pin(async { Appended::Refused(fault) });
         }
@@ -138,14 +163,14 @@ impl Embedded {
         Box::pin(async move { answer.await.unwrap_or(Appended::Unknown) })
     }
 
-    fn put_aside(&self, entry: Entry) -> Soon<Result<(), LogFault>> {
-        let written = self.put(entry, false);
+    fn put_aside(&self, entry: Entry, degree: Durability) -> Soon<Result<(), LogFault>> {
+        let written = self.put(entry, degree);
         Box::pin(async move {
             match written.await {
                 Appended::Accepted => Ok(()),
                 Appended::Refused(fault) => Err(fault),
                 Appended::Conflict => Err(LogFault::Gone),
-                Appended::Unknown => Err(LogFault::Failed("the log's writer died".into())),
+                Appended::Unknown => Err(LogFault::Failed("nobody knows what became of it".into())),
             }
         })
     }
@@ -167,15 +192,16 @@ impl Embedded {
 
 impl Log for Embedded {
     fn wake(&self, channel: &ChannelName, durability: Durability) -> Soon<Result<Waking, LogFault>> {
+        if durability == Durability::Memory {
+            let woken = waking(self.memory.wake(channel));
+            return Box::pin(async { Ok(woken) });
+        }
         let channel = channel.clone();
-        self.blocking(move |store| {
-            let woken = store.wake(&channel, durability).map_err(fault_of)?;
-            Ok(Waking { checkpoint: woken.checkpoint, tail: woken.tail, generation: woken.generation })
-        })
+        self.blocking(move |store| store.wake(&channel, durability).map(waking).map_err(fault_of))
     }
 
     fn append(&self, batch: Arc<Batch>, durability: Durability) -> Soon<Appended> {
-        self.put(Entry::Batch { batch, degree: durability }, durability == Durability::Fsync)
+        self.put(Entry::Batch { batch, degree: durability }, durability)
     }
 
     fn read(
@@ -184,15 +210,14 @@ impl Log for Embedded {
         durability: Durability,
         span: Span,
     ) -> Soon<Result<Vec<Arc<Batch>>, LogFault>> {
-        let channel = channel.clone();
         let Span { epoch, after, until, records_max, bytes_max } = span;
         let span = fireside_store::Span { epoch, after, until, records_max, bytes_max };
-        self.blocking(move |store| {
-            store.read(&channel, durability, span).map_err(|fault| match fault {
-                ReadFault::Gone => LogFault::Gone,
-                ReadFault::Failed(fault) => fault_of(fault),
-            })
-        })
+        if durability == Durability::Memory {
+            let page = self.memory.read(channel, span).map_err(unread);
+            return Box::pin(async { page });
+        }
+        let channel = channel.clone();
+        self.blocking(move |store| store.read(&channel, durability, span).map_err(unread))
     }
 
     fn checkpoint(
@@ -202,15 +227,34 @@ impl Log for Embedded {
         checkpoint: Checkpoint,
     ) -> Soon<Result<(), LogFault>> {
         let checkpoint = Arc::new(checkpoint);
-        self.put_aside(Entry::Checkpoint { channel: channel.clone(), checkpoint, degree: durability })
+        let entry = Entry::Checkpoint { channel: channel.clone(), checkpoint, degree: durability };
+        // Nothing waits for its durability: the store itself does before it gives anything back.
+        self.put_aside(entry, if durability == Durability::Memory { durability } else { Durability::Os })
     }
 
     fn forget(&self, channel: &ChannelName, durability: Durability) -> Soon<Result<(), LogFault>> {
-        self.put_aside(Entry::Forget { channel: channel.clone(), degree: durability })
+        self.put_aside(Entry::Forget { channel: channel.clone(), degree: durability }, durability)
     }
 
-    fn slept(&self, channel: &ChannelName, _durability: Durability) {
-        self.store.slept(channel);
+    fn slept(&self, channel: &ChannelName, durability: Durability) {
+        if durability != Durability::Memory {
+            self.store.slept(channel);
+        }
+    }
+}
+
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.into()).spawn(run)
+}
+
+fn waking(woken: Woken) -> Waking {
+    Waking { checkpoint: woken.checkpoint, tail: woken.tail, generation: woken.generation }
+}
+
+fn unread(fault: ReadFault) -> LogFault {
+    match fault {
+        ReadFault::Gone => LogFault::Gone,
+        ReadFault::Failed(fault) => fault_of(fault),
     }
 }
 
@@ -221,13 +265,25 @@ fn fault_of(fault: StoreFault) -> LogFault {
     }
 }
 
+fn answer(outcome: Outcome) -> Appended {
+    match outcome {
+        Outcome::Accepted => Appended::Accepted,
+        Outcome::Conflict => Appended::Conflict,
+        Outcome::Full => Appended::Refused(LogFault::Full),
+        Outcome::TooLarge => Appended::Refused(LogFault::Failed("a batch does not fit into a segment".into())),
+    }
+}
+
 // --------------------------------------------------------------------------------------------------------- the threads
 
-fn write(store: &Store, writing: &Desk<Job>, syncing: &Desk<Written>) {
+fn write(store: &Store, writing: &Desk<Job>, syncing: &Desk<Written>, tidying: &Desk<()>) {
     loop {
-        match writing.take(GROUP_ENTRIES_MAX, IDLE) {
-            Taken::Some(jobs) => commit(store, jobs, syncing),
-            Taken::Idle => tidy(store),
+        match writing.take(GROUP_ENTRIES_MAX, LONG) {
+            Taken::Some(jobs) => {
+                commit(store, jobs, syncing);
+                tidying.put((), 1);
+            }
+            Taken::Idle => {}
             Taken::Closed => return syncing.close(),
         }
     }
@@ -239,50 +295,46 @@ fn commit(store: &Store, jobs: Vec<Job>, syncing: &Desk<Written>) {
         Ok(committed) => committed,
         Err(fault) => {
             die_if_poisoned(&fault);
+            // What did not fit into the last group may be there: whoever asked must read.
             for (_, done) in asked {
-                let _ = done.send(Appended::Refused(fault_of(fault.clone())));
+                let _ = done.send(Appended::Unknown);
             }
             return;
         }
     };
-    let mut written = Vec::new();
+    let mut waiting = Vec::new();
     for (outcome, (durable, done)) in committed.outcomes.into_iter().zip(asked) {
-        // Whoever no longer waits for an answer does not need one.
-        let _ = match outcome {
-            Outcome::Accepted if durable => {
-                written.push(Written { sequence: committed.sequence, done });
-                continue;
-            }
-            Outcome::Accepted => done.send(Appended::Accepted),
-            Outcome::Conflict => done.send(Appended::Conflict),
-            Outcome::Full => done.send(Appended::Refused(LogFault::Full)),
-            Outcome::TooLarge => {
-                done.send(Appended::Refused(LogFault::Failed("a batch does not fit into a segment".into())))
-            }
-        };
+        if outcome == Outcome::Accepted && durable {
+            waiting.push(done);
+        } else {
+            // Whoever no longer waits for an answer does not need one.
+            let _ = done.send(answer(outcome));
+        }
     }
-    if !written.is_empty() {
-        // The sync desk holds at most what the writer has written since the last sync.
-        syncing.put(written);
-    }
+    // Also what nobody waits for is synced. The desk holds at most what was written since the last sync.
+    syncing.put(Written { sequence: committed.sequence, waiting }, usize::MAX);
 }
 
 fn sync(store: &Store, syncing: &Desk<Written>) {
-    let mut waiting: Vec<Written> = Vec::new();
+    let mut patience = LONG;
     loop {
-        match syncing.take(usize::MAX, Duration::from_secs(3600)) {
-            Taken::Some(more) => waiting.extend(more),
-            Taken::Idle => continue,
+        let written = match syncing.take(usize::MAX, patience) {
+            Taken::Some(written) => written,
+            Taken::Idle => {
+                patience = LONG;
+                mark(store);
+                continue;
+            }
             Taken::Closed => return,
-        }
+        };
+        patience = IDLE;
         match store.sync() {
             Ok(durable) => {
-                let (synced, later): (Vec<_>, Vec<_>) =
-                    waiting.drain(..).partition(|written| written.sequence <= durable);
-                debug_assert!(later.is_empty(), "a sync reaches everything that was written before it");
-                waiting = later;
-                for written in synced {
-                    let _ = written.done.send(Appended::Accepted);
+                for group in written {
+                    assert!(group.sequence <= durable, "a sync reaches everything that was written before it");
+                    for done in group.waiting {
+                        let _ = done.send(Appended::Accepted);
+                    }
                 }
             }
             Err(fault) => die(&fault),
@@ -290,14 +342,31 @@ fn sync(store: &Store, syncing: &Desk<Written>) {
     }
 }
 
-/// Between writes: say that all is synced, keep a spare segment, give back what is dead.
-fn tidy(store: &Store) {
-    if let Err(fault) = store.mark() {
-        die_if_poisoned(&fault);
-    }
-    match store.maintain() {
-        Ok(Maintained::Idle) | Ok(_) => {}
+/// Before idling: says on disk that all is synced, so that later damage of the last group cannot pass for a torn tail.
+fn mark(store: &Store) {
+    match store.mark().and_then(|marked| if marked { store.sync().map(|_| ()) } else { Ok(()) }) {
+        Ok(()) => {}
         Err(fault) => die_if_poisoned(&fault),
+    }
+}
+
+/// Keeps a spare segment, writes the indexes of full ones, gives back dead ones: whenever something was written, in rounds.
+fn tidy(store: &Store, tidying: &Desk<()>) {
+    while !matches!(tidying.take(1, LONG), Taken::Closed) {
+        loop {
+            match store.maintain() {
+                Ok(Maintained::Idle) => break,
+                Ok(_) if tidying.lock().1 => return,
+                Ok(_) => {}
+                Err(fault) => {
+                    die_if_poisoned(&fault);
+                    break;
+                }
+            }
+        }
+        if !tidying.pause(IDLE) {
+            return;
+        }
     }
 }
 
@@ -313,3 +382,6 @@ fn die(fault: &StoreFault) -> ! {
     error!(target: "fireside", %fault, "the log cannot be trusted any more; the process ends, and the next start will read what is there");
     std::process::exit(1);
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,7 +41,7 @@ impl Logs {
         for (degree, why) in &report.new_epochs {
             info!(target: "fireside", ?degree, why, "channels of this durability begin anew");
         }
-        let embedded = Embedded::start(Arc::new(store)).context("the log's threads cannot be started")?;
+        let embedded = Embedded::start(Arc::new(store), now_ms).context("the log's threads cannot be started")?;
         Ok(Logs { embedded: Arc::new(embedded) })
     }
 
