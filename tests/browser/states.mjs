@@ -147,7 +147,10 @@ const STATES = {
     };
     await look('writing', all.isolde, { before: typing });
     await all.isolde.setViewportSize(SIZES.phone);
+    await room.say(all.mara, 'and who fills the lamp?');
+    await all.isolde.getByRole('button', { name: 'Chat · 1' }).waitFor();
     await open(all.isolde, 'Chat');
+    await all.isolde.getByRole('button', { name: 'Chat', exact: true }).waitFor();
     await look('chat', all.isolde, { sizes: ['phone'] });
     await all.isolde.setViewportSize(SIZES.phone);
     await open(all.isolde, 'People');

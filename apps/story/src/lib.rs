@@ -80,15 +80,6 @@ impl Story {
         Ok(format!("{}/story/{story}#invite={token}", self.public_url))
     }
 
-    /// Whether a path belongs to the story room: the pages, their files and `/story-api/…`.
-    pub fn serves(path: &str) -> bool {
-        path == "/"
-            || path == "/favicon.ico"
-            || path.starts_with("/story/")
-            || path.starts_with("/assets/")
-            || path.starts_with("/story-api/")
-    }
-
     /// Answers one request. Never fails: what cannot be answered becomes a status and a sentence.
     pub async fn handle(&self, request: Request<Bytes>) -> Response<Bytes> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

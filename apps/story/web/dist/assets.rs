@@ -1,7 +1,7 @@
 const PAGE: Asset = Asset {
     name: "index.html",
     kind: "text/html; charset=utf-8",
-    etag: "\"f7a3c5e856e3\"",
+    etag: "\"184474fa5d28\"",
     bytes: include_bytes!("index.html"),
 };
 const ASSETS: &[Asset] = &[
@@ -24,10 +24,10 @@ const ASSETS: &[Asset] = &[
         bytes: include_bytes!("inter-3100e775e861.woff2"),
     },
     Asset {
-        name: "story-fef38d0d0c3e.js",
+        name: "story-cfc2626af2b8.js",
         kind: "text/javascript; charset=utf-8",
-        etag: "\"fef38d0d0c3e\"",
-        bytes: include_bytes!("story-fef38d0d0c3e.js"),
+        etag: "\"cfc2626af2b8\"",
+        bytes: include_bytes!("story-cfc2626af2b8.js"),
     },
     Asset {
         name: "theme-10d8bdef44df.js",

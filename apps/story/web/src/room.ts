@@ -88,7 +88,7 @@ export class Room {
     this.channel = `story:${id}`;
     this.liveChannel = `${this.channel}/live`;
     this.chatChannel = `${this.channel}/chat`;
-    this.story.title = title;
+    if (title) this.story.named(title);
     this.title.value = title;
     this.connection = new Connection(token, () => this.renew());
     const { client } = this.connection;
@@ -195,8 +195,12 @@ export class Room {
   }
 
   private async renew(): Promise<string> {
-    const member = await api.comeBack(this.me.session);
-    return member.token;
+    const { token, title, title_offset } = await api.comeBack(this.me.session);
+    if (title !== null) {
+      this.story.named({ text: title, offset: title_offset ?? 0 });
+      this.showStory();
+    }
+    return token;
   }
 
   private refused(code: number): void {

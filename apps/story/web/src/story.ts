@@ -135,6 +135,11 @@ export class StoryLog {
     if (entries.length > 0) this.prepend(entries.reverse());
   }
 
+  /** A title was found; the newest holds. */
+  named(title: Title): void {
+    if (title.offset > (this.title?.offset ?? 0)) this.title = title;
+  }
+
   /** A run's own log told how it ended, before the story's log did. */
   end(run: string, status: RunStatus, text: string): void {
     if (this.openRuns.has(run)) this.settle(run, status, text);
@@ -153,8 +158,7 @@ export class StoryLog {
 
   private readTitle(offset: number, author: Author, data: Record<string, unknown>): void {
     const text = typeof data['text'] === 'string' ? data['text'].trim().slice(0, TITLE_CHARACTERS_MAX) : '';
-    if (author.role !== 'host' || text === '' || offset <= (this.title?.offset ?? 0)) return;
-    this.title = { text, offset };
+    if (author.role === 'host' && text !== '') this.named({ text, offset });
   }
 
   private readRun(offset: number, data: Record<string, unknown>): Run | undefined {
