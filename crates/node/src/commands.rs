@@ -122,7 +122,7 @@ async fn connect_with_subs(
         };
         let Ok((start, from)) = started else { return session.close(Disconnect::SERVER_ERROR) };
         let options = SubOptions { join_leave: channel.policy.join_leave, by_server: true };
-        let Some(sub) = session.add_sub(&channel, from, options) else { return };
+        let Some(sub) = session.add_sub(node, &channel, from, options) else { return };
         starts.push((channel.name.clone(), start));
         opened.push((channel, sub));
     }
@@ -230,7 +230,7 @@ async fn subscribe(
     let policy = &channel.policy;
     let join_leave = policy.join_leave && (policy.join_leave_push || admitted.command().join_leave);
     let options = SubOptions { join_leave, by_server: false };
-    let Some(sub) = session.add_sub(&channel, from, options) else { return Ok(()) };
+    let Some(sub) = session.add_sub(node, &channel, from, options) else { return Ok(()) };
     session.tell_in_order(Event::Reply { id, reply: Reply::Subscribed(Box::new(start)) });
     follow::attach(node, session, sub);
     came(node, session, &channel);
@@ -239,7 +239,6 @@ async fn subscribe(
 
 /// A member came: added first, then everybody who asked for it is told, the member too.
 fn came(node: &Arc<Node>, session: &Arc<Session>, channel: &Arc<Channel>) {
-    node.say(Fact::Subscribed { channel: channel.name.clone() });
     let Some(who) = session.principal().map(|principal| principal.member().clone()) else { return };
     let policy = &channel.policy;
     let is_new = (policy.presence || policy.join_leave) && lock(&channel.state).presence.join(&who);

@@ -199,6 +199,12 @@ impl Session {
         }
     }
 
+    /// Bytes that wait for it, and its publishes that are not answered.
+    pub(crate) fn owed(&self) -> (usize, usize) {
+        let inner = lock(&self.inner);
+        (inner.outbox.bytes(), inner.pending.iter().map(|(_, count)| *count as usize).sum())
+    }
+
     /// Asks the session to end. Its own task does it.
     pub fn close(&self, why: Disconnect) {
         let mut inner = lock(&self.inner);
@@ -277,6 +283,7 @@ impl Session {
     /// is over.
     pub(crate) fn add_sub(
         &self,
+        node: &Node,
         channel: &Arc<Channel>,
         position: Position,
         opts: SubOptions,
@@ -296,6 +303,7 @@ impl Session {
             join_leave: opts.join_leave,
             by_server: opts.by_server,
         });
+        node.say(Fact::Subscribed { channel: channel.name.clone() });
         Some(id)
     }
 

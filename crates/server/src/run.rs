@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 use crate::carrier::handshake::{HandshakeRules, Origins};
+use crate::carrier::websocket::SocketLimits;
 use crate::config::{self, Config};
 use crate::front::{Front, FrontRules, Links, PeerInfo, Rewound};
 use crate::host::TokioHost;
@@ -32,6 +33,8 @@ use crate::provider::{Narrator, OpenAi, OpenAiSettings};
 
 /// How long sessions may take to hear why they are closed.
 const GOODBYE: Duration = Duration::from_secs(5);
+/// How long their sockets may take to carry it.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Serves until the process is told to stop (SIGINT or SIGTERM).
 ///
@@ -54,7 +57,8 @@ pub struct Running {
     node: Arc<Node>,
     log: log::Logs,
     readiness: Arc<Readiness>,
-    front: tokio::task::JoinHandle<()>,
+    accepting: tokio::task::JoinHandle<()>,
+    connections: Box<dyn Fn() -> usize + Send + Sync>,
     stopping: watch::Sender<bool>,
     internal_stopping: watch::Sender<bool>,
     /// Where it really listens: a configured port of 0 was replaced by the system.
@@ -89,31 +93,50 @@ impl Running {
         let api = Api::new(Arc::new(OneNode::new(node.clone())), ApiKeys::new(api_keys), facts);
         let router = Arc::new(Router::new(api, fallback, HttpLimits::default()));
         let front = Front::new(front_rules(config), reception(node.clone(), router, until));
-        let front = tokio::spawn(async move {
+        let door = front.clone();
+        let connections = Box::new(move || door.connections());
+        let accepting = tokio::spawn(async move {
             if let Err(fault) = front.serve(public).await {
                 tracing::error!(target: "fireside", %fault, "the public listener failed");
             }
         });
         readiness.ready();
-        Ok(Running { node, log, readiness, front, stopping, internal_stopping, listen: address })
+        Ok(Running {
+            node,
+            log,
+            readiness,
+            accepting,
+            connections,
+            stopping,
+            internal_stopping,
+            listen: address,
+        })
     }
 
     /// Stops in order: nobody new, then runs and sessions, then what is under way, then the log; the internal listener last, so that
     /// whoever asks hears that it stops.
     pub async fn stop(self) {
         self.readiness.stop();
-        self.front.abort();
+        self.accepting.abort();
         self.node.shut_down().await;
-        let said_goodbye = async {
-            while self.node.info().sessions > 0 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        let _ = tokio::time::timeout(GOODBYE, said_goodbye).await;
+        wait_until(GOODBYE, || self.node.info().sessions == 0).await;
         self.stopping.send_replace(true);
+        // The last close frames are on their way; an idle HTTP connection does not hold us up.
+        wait_until(LAST_WORDS, || (self.connections)() == 0).await;
         self.log.close().await;
         self.internal_stopping.send_replace(true);
     }
+}
+
+/// Waits for a condition, and not for ever.
+async fn wait_until(patience: Duration, is_so: impl Fn() -> bool) {
+    let waited = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    // Running out of patience is an outcome like the other: shutting down goes on.
+    let _ = tokio::time::timeout(patience, waited).await;
 }
 
 /// A link becomes a session, anything else speaks HTTP.
@@ -138,7 +161,7 @@ fn parts(config: &Config, log: &log::Logs, facts: Arc<dyn Facts>) -> Result<Part
         audience: config.token.audience.clone(),
         lifetime_s_max: config.token.lifetime_max_s,
         exp_required: config.token.exp_required,
-        anonymous: false,
+        anonymous: config.token.anonymous,
         insecure: config.dev_insecure,
         commands_per_second: config.session.commands_per_second,
         commands_burst: config.session.commands_burst,
@@ -179,6 +202,7 @@ fn front_rules(config: &Config) -> FrontRules {
     let origins = Origins { exact: config.server.origins.clone(), loopback: config.dev_insecure };
     FrontRules {
         handshake: HandshakeRules { origins, ..HandshakeRules::default() },
+        socket: SocketLimits::for_records(config.session.record_bytes_max),
         // Room for the HTTP side beside all sessions.
         connections_max: config.session.sessions_max.min(limits::SESSIONS_MAX) + 1_000,
         ..FrontRules::production()

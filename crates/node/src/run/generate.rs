@@ -201,15 +201,22 @@ impl Task {
     }
 }
 
-/// What a record says, if it says something: its body's `text`.
+/// What a record says, if it says something: its body's `text`, by the name that its author's `info` gives, else by the user's id.
 fn text_of(record: &Record) -> Option<(Arc<str>, String)> {
     #[derive(Deserialize)]
     struct Told {
         text: String,
     }
+    #[derive(Deserialize)]
+    struct Named {
+        name: Arc<str>,
+    }
     let told: Told = serde_json::from_slice(&record.body).ok()?;
-    let by = record.author.as_ref().map(|author| author.user.clone()).unwrap_or_default();
-    (!told.text.is_empty()).then_some((by, told.text))
+    let by = record.author.as_ref().map(|author| {
+        let named = author.info.as_ref().and_then(|info| serde_json::from_slice::<Named>(info).ok());
+        named.map_or_else(|| author.user.clone(), |named| named.name)
+    });
+    (!told.text.is_empty()).then(|| (by.unwrap_or_default(), told.text))
 }
 
 impl Draft {

@@ -107,6 +107,11 @@ fn token(s: &Section<'_>, server: &Server) -> Token {
         true,
         "A token without `exp` is refused; false only to migrate from servers whose tokens never expire.",
     );
+    let anonymous = s.boolean(
+        "anonymous",
+        false,
+        "Clients without a token are let in, to what namespaces open to `anyone` and to nothing else.",
+    );
     if !exp_required {
         s.reader()
             .warn("token.exp_required = false: a stolen token without `exp` is good for ever".to_owned());
@@ -117,7 +122,14 @@ fn token(s: &Section<'_>, server: &Server) -> Token {
         .flatten()
         .collect();
     rules::issuers_differ(s, &issuers);
-    Token { hmac_secret, issuers, audience, lifetime_max_s: lifetime_max_ms / SECOND, exp_required }
+    Token {
+        hmac_secret,
+        issuers,
+        audience,
+        lifetime_max_s: lifetime_max_ms / SECOND,
+        exp_required,
+        anonymous,
+    }
 }
 
 fn issuer(s: &Section<'_>) -> Option<Issuer> {

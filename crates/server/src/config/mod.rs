@@ -83,6 +83,8 @@ pub struct Token {
     pub lifetime_max_s: u64,
     /// A token without `exp` is refused.
     pub exp_required: bool,
+    /// Clients without a token are let in.
+    pub anonymous: bool,
 }
 
 /// `[[api.key]]`.
