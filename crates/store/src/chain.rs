@@ -34,10 +34,28 @@ pub(crate) struct Summary {
     pub tip: Tip,
     /// Only later entries count.
     pub since: Order,
-    /// Oldest offset that the store can answer for.
+    /// Oldest offset that the store answers for.
     pub oldest: u64,
+    /// Once this sequence is durable, an oldest offset that a checkpoint trimmed to.
+    pub trimming: Option<(u64, u64)>,
     /// Erased offsets.
     pub erased: Vec<u64>,
+}
+
+impl Summary {
+    /// Oldest offset that the store answers for while everything up to `durable` is.
+    pub fn oldest_at(&self, durable: u64) -> u64 {
+        match self.trimming {
+            Some((sequence, oldest)) if sequence <= durable => oldest.max(self.oldest),
+            _ => self.oldest,
+        }
+    }
+
+    /// A checkpoint of `sequence` trims to `oldest`.
+    pub fn trim(&mut self, sequence: u64, oldest: u64, durable: u64) {
+        self.oldest = self.oldest_at(durable);
+        self.trimming = Some((sequence, oldest));
+    }
 }
 
 /// A channel as it stands on disk.

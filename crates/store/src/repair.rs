@@ -270,7 +270,6 @@ fn meta(
 ) -> Result<(Meta, bool), StoreFault> {
     let there = disk.list().map_err(StoreFault::reading)?.iter().any(|name| name == META);
     if there && let Some(meta) = Meta::read(disk).map_err(StoreFault::reading)? {
-        report.fresh = no_segments && meta.synced == 0;
         return Ok((meta, true));
     }
     report.fresh = no_segments && !there;
@@ -397,7 +396,10 @@ impl Walk {
         }
         if header.is_none() && groups.is_empty() {
             // Junk where a header should be.
-            return self.problem(p, piece, 0, expected.map_or(0, |e| e.0), groups, report);
+            if !self.problem(p, piece, 0, expected.map_or(1, |e| e.0), groups, report) {
+                return false;
+            }
+            self.lose(report, piece.number, 0, "nothing in this segment can be read");
         }
         if let Some(expected) = expected {
             self.begins.insert(p, expected);
@@ -591,7 +593,9 @@ fn index(
                     (open.seal.last_sequence, open.seal.last_crc) =
                         (sealed.seal.first_sequence.saturating_sub(1), sealed.seal.previous);
                 }
-                rewrite(piece, groups, certain, &scan.content)?;
+                let salt = meta.salt;
+                let header = SegmentHeader { number: piece.number, first_sequence, previous, salt };
+                rewrite(piece, header, groups, certain, &scan)?;
                 SegmentIndex::Open(open)
             }
         };
@@ -611,12 +615,21 @@ fn named(segment: u32, at: u64, head: &EntryHead) -> Damage {
     Damage { segment, at, channel: Some(head.channel.clone()), records, what }
 }
 
-fn rewrite(piece: &Piece, groups: &[FoundGroup], certain: u64, content: &[u8]) -> Result<(), StoreFault> {
+fn rewrite(
+    piece: &Piece,
+    header: SegmentHeader,
+    groups: &[FoundGroup],
+    certain: u64,
+    scan: &Scan,
+) -> Result<(), StoreFault> {
     let failed = |fault: std::io::Error| StoreFault::at("writing the tail again", &fault);
-    let Some(first) = groups.iter().find(|g| g.header.sequence > certain) else { return Ok(()) };
-    let end = groups.last().map_or(first.at, FoundGroup::end).min(content.len() as u64) as usize;
-    piece.file.write_at(&content[..SEGMENT_HEADER as usize], 0).map_err(failed)?;
-    if let Some(bytes) = content.get(first.at as usize..end) {
+    let first = groups.iter().find(|g| g.header.sequence > certain);
+    if first.is_some() || scan.header.is_none() {
+        piece.file.write_at(&scan.header.unwrap_or(header).encode(), 0).map_err(failed)?;
+    }
+    let Some(first) = first else { return Ok(()) };
+    let end = groups.last().map_or(first.at, FoundGroup::end).min(scan.content.len() as u64) as usize;
+    if let Some(bytes) = scan.content.get(first.at as usize..end) {
         piece.file.write_at(bytes, first.at).map_err(failed)?;
     }
     Ok(())

@@ -291,10 +291,14 @@ impl Store {
             self.note_hole(channel, degree, hole)?;
             loaded = self.load(channel, degree, u64::MAX)?;
         }
-        let summary = loaded.summary.clone();
+        let mut summary = loaded.summary.clone();
         let durable = self.durable.load(Ordering::Acquire);
         if degree == Durability::Fsync && loaded.latest > durable {
+            let latest = loaded.latest;
             loaded = self.load(channel, degree, durable)?;
+            summary.trimming = Some((latest, summary.oldest));
+            summary.oldest = summary.oldest.min(loaded.summary.oldest);
+            summary.erased.extend(&loaded.summary.erased);
         }
         let generation = lock(&self.state).meta.generation(degree, self.id(channel).bucket());
         Ok((Woken { checkpoint: loaded.checkpoint, tail: loaded.tail, generation }, summary))
@@ -312,19 +316,19 @@ impl Store {
         span: Span,
     ) -> Result<Vec<Arc<Batch>>, ReadFault> {
         self.healthy().map_err(ReadFault::Failed)?;
+        let limit = if degree == Durability::Fsync { self.durable.load(Ordering::Acquire) } else { u64::MAX };
         let awake = lock(&self.state).awake.get(channel).cloned();
         let summary = match awake {
             Some(summary) => summary,
-            None => self.load(channel, degree, u64::MAX).map_err(ReadFault::Failed)?.summary,
+            None => self.load(channel, degree, limit).map_err(ReadFault::Failed)?.summary,
         };
         let floor = lock(&self.state).meta.floor(degree);
         if !summary.tip.exists
             || summary.tip.epoch.max(floor) != span.epoch
-            || span.after + 1 < summary.oldest
+            || span.after + 1 < summary.oldest_at(limit)
         {
             return Err(ReadFault::Gone);
         }
-        let limit = if degree == Durability::Fsync { self.durable.load(Ordering::Acquire) } else { u64::MAX };
         let id = self.id(channel);
         let ask = Ask {
             later_than: summary.since,

@@ -250,9 +250,11 @@ impl Store {
                     // The checkpoint before it died, and whatever it trimmed.
                     state.trimmed += 1;
                     if let Some(summary) = state.awake.get_mut(channel) {
-                        state.trimmed += checkpoint.oldest.saturating_sub(summary.oldest);
-                        summary.oldest = checkpoint.oldest.max(1);
-                        summary.erased.retain(|o| *o >= checkpoint.oldest);
+                        let oldest = checkpoint.oldest.max(1);
+                        let durable = self.durable();
+                        state.trimmed += oldest.saturating_sub(summary.oldest_at(u64::MAX));
+                        summary.trim(at.order.0, oldest, durable);
+                        summary.erased.retain(|o| *o >= summary.oldest);
                     }
                 }
                 Entry::Erase { channel, offset, .. } => {
@@ -267,7 +269,7 @@ impl Store {
                         state.meta_dirty = true;
                     }
                     if let Some(summary) = state.awake.get_mut(channel) {
-                        (summary.since, summary.oldest) = (at.order, 1);
+                        (summary.since, summary.oldest, summary.trimming) = (at.order, 1, None);
                         summary.erased.clear();
                     }
                 }
