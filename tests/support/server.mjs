@@ -79,8 +79,9 @@ ${namespaces}`);
 /** Starts the demo with the story room; `server.links` are the invitations that it printed. */
 export async function startDemo() {
   const dir = mkdtempSync(join(tmpdir(), 'fireside-demo-'));
-  const [port, internal] = [await freePort(), await freePort()];
-  const server = new Server(dir, port, internal, ['demo', '--data', join(dir, 'data'), '--port', String(port)]);
+  let port = await freePort();
+  while (!await isFree(port + 1)) port = await freePort(); // the demo's internal port is the next one
+  const server = new Server(dir, port, port + 1, ['demo', '--data', join(dir, 'data'), '--port', String(port)]);
   await server.run();
   server.links = await until(() => server.output.match(/http:\/\/\S+#invite=[\w.-]+/g), () => `an invitation link in:\n${server.output}`);
   return server;
@@ -97,14 +98,18 @@ class Server {
   /** Starts the process (again), under `this.under` if a tracer is to watch it. */
   async run() {
     const [command, ...args] = [...this.under, BINARY, ...this.args];
-    const env = { ...process.env, FIRESIDE_SERVER__INTERNAL_LISTEN: `127.0.0.1:${this.internal}` };
-    this.child = spawn(command, args, { cwd: this.dir, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.child = spawn(command, args, { cwd: this.dir, stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [this.child.stdout, this.child.stderr]) {
       stream.setEncoding('utf8').on('data', (text) => { this.output = (this.output + text).slice(-64 * 1024); });
     }
     this.ended = new Promise((done) => this.child.once('close', (code, signal) => done({ code, signal })));
     this.child.once('error', (error) => { this.output += String(error); });
-    await ready(`http://127.0.0.1:${this.internal}/readyz`, this);
+    try {
+      await ready(`http://127.0.0.1:${this.internal}/readyz`, this);
+    } catch (error) {
+      this.child.kill('SIGKILL'); // or a test that failed would wait for it for ever
+      throw error;
+    }
   }
 
   /** The server's own process: under a tracer it is the tracer's child. */
@@ -167,14 +172,16 @@ export async function until(condition, what, ms = 20_000) {
 /** A name that no other test has used. */
 export const fresh = (prefix) => prefix + randomUUID().slice(0, 8);
 
-export function freePort() {
+export function freePort(wanted = 0) {
   return new Promise((done, failed) => {
-    const probe = createServer().once('error', failed).listen(0, '127.0.0.1', () => {
+    const probe = createServer().once('error', failed).listen(wanted, '127.0.0.1', () => {
       const { port } = probe.address();
       probe.close(() => done(port));
     });
   });
 }
+
+const isFree = (port) => freePort(port).then(() => true, () => false);
 
 async function ready(url, server) {
   await until(async () => {
