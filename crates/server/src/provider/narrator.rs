@@ -221,7 +221,9 @@ fn find_words(text: &str, names: &mut Vec<String>, nouns: &mut Vec<String>) {
         let word = bare(token);
         let closed = token.ends_with(|c: char| !c.is_alphanumeric());
         let next = tokens.get(at + 1).map_or("", |next| bare(next));
-        if is_name(word, begins || quoted, if closed { "" } else { next }) {
+        let before = at.checked_sub(1).filter(|_| !begins).map(|before| tokens[before]);
+        let is_named = is_name(word, begins || quoted, if closed { "" } else { next });
+        if is_named && !is_place(before, if closed { "" } else { next }) {
             add(names, word);
         } else if is_noun(
             word,
@@ -252,6 +254,16 @@ fn is_word(word: &str) -> bool {
     (2..=WORD_CHARS_MAX).contains(&chars)
         && word.chars().all(|c| c.is_alphabetic() || matches!(c, '-' | '\''))
         && !COMMON.contains(&word.to_lowercase().as_str())
+}
+
+/// Two capitals in a row, or one after a word of place, name where something is and not who: "down from Hollow Pass", "in Venice".
+fn is_place(before: Option<&str>, next: &str) -> bool {
+    let is_capital = |word: &str| word.chars().next().is_some_and(char::is_uppercase);
+    let of_place = ["at", "from", "in", "into", "near", "of", "over", "through", "towards", "under"];
+    is_capital(next)
+        || before.is_some_and(|word| {
+            of_place.contains(&word) || is_capital(word) && !COMMON.contains(&&*word.to_lowercase())
+        })
 }
 
 /// A capital inside a sentence, or at its beginning when a verb follows.

@@ -76,6 +76,14 @@ fn the_same_lines_give_the_same_turn_and_others_another() {
 }
 
 #[test]
+fn a_place_is_not_taken_for_somebody() {
+    let (mut names, mut nouns) = (Vec::new(), Vec::new());
+    let text = "They only knew that when the snow came down from Hollow Pass, old Edda saw it. She had been born in Venice.";
+    find_words(text, &mut names, &mut nouns);
+    assert_eq!(names, ["Edda"]);
+}
+
+#[test]
 fn it_takes_up_who_and_what_the_last_lines_named() {
     for n in 0..50 {
         let first = format!("Night {n}. Mara opened the rusty hatch of the lighthouse.");
