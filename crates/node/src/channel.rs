@@ -486,6 +486,11 @@ impl State {
         reaches.then(|| self.ring.iter().filter(|batch| batch.last() > offset).cloned().collect())
     }
 
+    /// Publishes that wait, batches in the ring, and their bytes.
+    pub(crate) fn held(&self) -> (usize, usize, usize) {
+        (self.waiting.len(), self.ring.len(), self.ring_bytes)
+    }
+
     /// Nothing is to be read.
     pub(crate) fn has_no_records(&self) -> bool {
         self.core().is_none_or(|core| core.oldest() > core.newest().offset)

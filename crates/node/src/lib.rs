@@ -20,6 +20,7 @@ pub mod conformance;
 mod directory;
 mod follow;
 pub mod ports;
+mod probe;
 mod readers;
 mod run;
 pub mod session;
@@ -35,6 +36,7 @@ use fireside_core::{Disconnect, Fact, Facts, limits};
 pub use api::{Here, Info};
 use directory::Directory;
 use ports::{Bus, Host, Keys, Link, Log, Provider};
+pub use probe::Peaks;
 use run::Runs;
 use sessions::Sessions;
 
