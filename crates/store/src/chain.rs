@@ -300,6 +300,7 @@ impl Fold {
             }));
         }
         base.keys.retain(|k| k.offset < first || k.offset > last);
+        base.marks.retain(|m| m.offset > last);
         base.oldest = base.oldest.max(last + 1);
         if base.newest <= last {
             (base.newest, base.proposal, base.bytes) = (last, ProposalId(0), 0);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fireside_core::checkpoint::Mark;
 use fireside_core::record::KeyMark;
 use fireside_core::{
     Author, Batch, ChannelName, Checkpoint, Epoch, Kind, KnownKey, OpenRun, ProposalId, Record,
@@ -150,17 +151,23 @@ pub fn tombstone(record: &Record) -> Record {
 
 /// Appends the stored form of a checkpoint.
 pub fn encode_checkpoint(checkpoint: &Checkpoint, out: &mut Vec<u8>) {
+    // By name, so that a new field cannot be left out.
+    let Checkpoint { epoch, oldest, newest, time_ms, proposal, bytes, marks, keys, open_runs, closed, fence } =
+        checkpoint;
     out.put_u8(VERSION);
-    out.put_varint(checkpoint.epoch.0);
-    out.put_varint(checkpoint.oldest);
-    out.put_varint(checkpoint.newest);
-    out.put_varint(checkpoint.time_ms);
-    out.put_u128(checkpoint.proposal.0);
-    out.put_varint(checkpoint.bytes);
-    out.put_u8(u8::from(checkpoint.closed));
-    out.put_varint(checkpoint.fence);
-    out.put_varint(checkpoint.keys.len() as u64);
-    for key in &checkpoint.keys {
+    for number in [epoch.0, *oldest, *newest, *time_ms, *bytes, *fence] {
+        out.put_varint(number);
+    }
+    out.put_u128(proposal.0);
+    out.put_u8(u8::from(*closed));
+    out.put_varint(marks.len() as u64);
+    for mark in marks {
+        out.put_varint(mark.offset);
+        out.put_varint(mark.bytes);
+        out.put_varint(mark.time_ms);
+    }
+    out.put_varint(keys.len() as u64);
+    for key in keys {
         out.extend_from_slice(&key.id);
         out.extend_from_slice(&key.body);
         out.put_varint(key.offset);
@@ -170,8 +177,8 @@ pub fn encode_checkpoint(checkpoint: &Checkpoint, out: &mut Vec<u8>) {
             out.put_bytes(run.as_bytes());
         }
     }
-    out.put_varint(checkpoint.open_runs.len() as u64);
-    for run in &checkpoint.open_runs {
+    out.put_varint(open_runs.len() as u64);
+    for run in open_runs {
         out.put_bytes(run.run.as_bytes());
         out.put_varint(run.offset);
         out.put_bytes(run.by.as_bytes());
@@ -193,12 +200,16 @@ pub fn decode_checkpoint(data: Bytes) -> Result<Checkpoint, Malformed> {
         oldest: reader.varint("oldest")?,
         newest: reader.varint("newest")?,
         time_ms: reader.varint("time")?,
-        proposal: ProposalId(reader.u128("proposal")?),
         bytes: reader.varint("bytes")?,
-        closed: reader.u8("closed")? != 0,
         fence: reader.varint("fence")?,
+        proposal: ProposalId(reader.u128("proposal")?),
+        closed: reader.u8("closed")? != 0,
         ..Checkpoint::default()
     };
+    for _ in 0..reader.count(3, "marks")? {
+        let (offset, bytes) = (reader.varint("mark")?, reader.varint("mark")?);
+        checkpoint.marks.push(Mark { offset, bytes, time_ms: reader.varint("mark")? });
+    }
     for _ in 0..reader.count(35, "keys")? {
         let (id, body) = (reader.array("key")?, reader.array("key")?);
         let (offset, time_ms) = (reader.varint("key offset")?, reader.varint("key time")?);

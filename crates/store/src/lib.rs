@@ -26,7 +26,9 @@ mod meta;
 mod repair;
 mod segment;
 mod slots;
+mod spare;
 mod store;
+mod walk;
 mod write;
 
 pub use check::{CheckReport, check};

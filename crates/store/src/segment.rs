@@ -141,6 +141,14 @@ impl Scan {
     }
 }
 
+const ZEROS: [u8; 4096] = [0; 4096];
+
+/// True if nothing but zeros is here.
+pub fn is_zero(bytes: &[u8]) -> bool {
+    let pages = bytes.chunks_exact(ZEROS.len());
+    pages.remainder().iter().all(|b| *b == 0) && pages.into_iter().all(|page| page == ZEROS)
+}
+
 /// From a good header one steps to the next group; where there is none, every aligned place is tried, so that what follows a damaged
 /// header is found. A record's body cannot pose as a group: the header bears raw numbers that no JSON text contains.
 fn find_groups(content: &[u8], number: u32) -> Vec<FoundGroup> {
@@ -149,7 +157,9 @@ fn find_groups(content: &[u8], number: u32) -> Vec<FoundGroup> {
     while at + HEADER <= content.len() {
         let found = Header::decode(&content[at..]).filter(|(h, _)| h.segment == number);
         let Some((header, crc)) = found else {
-            at += ALIGN as usize;
+            // What was allocated and never written is skipped by the page.
+            let blank = content.get(at..at + ZEROS.len()).is_some_and(|page| page == ZEROS);
+            at += if blank { ZEROS.len() } else { ALIGN as usize };
             continue;
         };
         let mut group = FoundGroup { at: at as u64, header, crc, whole: false };

@@ -8,17 +8,15 @@ use std::sync::atomic::Ordering;
 use fireside_core::{Batch, ChannelName, Checkpoint, Durability, Epoch, Kind, ProposalId};
 
 use crate::chain::{Hole, Tip};
-use crate::disk::{File, is_full};
+use crate::disk::is_full;
 use crate::format;
 use crate::group::{EntryHead, EntryKind, HEADER, Header, stride};
-use crate::index::{IndexEntry, OpenIndex, SegmentIndex};
-use crate::segment::{SEGMENT_HEADER, Segment, SegmentHeader, segment_name};
+use crate::index::{IndexEntry, SegmentIndex};
+use crate::segment::{SEGMENT_HEADER, Segment};
 use crate::store::{Committed, Entry, Outcome, Store, StoreFault, lock, write_lock};
 
 /// Entries share a group up to this size; one that is larger has a group to itself.
 const GROUP_BYTES: usize = 4 << 20;
-/// Segments made in advance: one for the next appends, one that only what frees space may use.
-pub(crate) const PREPARED: usize = 2;
 
 /// Where the log ends. Held by whoever writes.
 pub(crate) struct Writer {
@@ -57,7 +55,7 @@ struct Group {
     epoch_max: u64,
 }
 
-enum WriteFault {
+pub(crate) enum WriteFault {
     Full,
     Fault(StoreFault),
 }
@@ -537,73 +535,6 @@ impl Store {
             Ok(()) => StoreFault::at("write", fault).into(),
         }
     }
-
-    fn roll(&self, writer: &mut Writer, privileged: bool) -> Result<(), WriteFault> {
-        let least = if privileged { 1 } else { PREPARED };
-        while lock(&self.state).prepared.len() < least {
-            self.prepare()?;
-        }
-        let mut state = lock(&self.state);
-        let Some((number, file)) = state.prepared.pop_first() else { return Err(WriteFault::Full) };
-        let header =
-            SegmentHeader { number, first_sequence: writer.next, previous: writer.previous, salt: self.salt };
-        let len = file.len().and_then(|len| file.write_at(&header.encode(), 0).map(|()| len));
-        let len = match len {
-            Ok(len) => len,
-            Err(fault) => {
-                state.prepared.insert(number, file);
-                return Err(StoreFault::at("beginning a segment", &fault).into());
-            }
-        };
-        let index = SegmentIndex::Open(OpenIndex::begin(writer.next, writer.previous)).into();
-        let segment = Arc::new(Segment { number, file, index });
-        state.segments.insert(number, segment.clone());
-        writer.unsynced.extend(writer.active.replace(segment));
-        (writer.at, writer.len) = (SEGMENT_HEADER, len);
-        Ok(())
-    }
-
-    /// Makes a segment in advance.
-    fn prepare(&self) -> Result<(), WriteFault> {
-        let number = {
-            let mut state = lock(&self.state);
-            state.next_segment += 1;
-            state.next_segment - 1
-        };
-        let made = create_segment(&*self.disk, number, self.options.segment_bytes);
-        let mut state = lock(&self.state);
-        match made {
-            Ok(file) => {
-                state.prepared.insert(number, file);
-                state.full = false;
-                Ok(())
-            }
-            Err(fault) => {
-                // The number was never used, unless another one was made meanwhile.
-                if state.next_segment == number + 1 {
-                    state.next_segment = number;
-                }
-                state.full |= is_full(&fault);
-                Err(if is_full(&fault) {
-                    WriteFault::Full
-                } else {
-                    StoreFault::at("making a segment", &fault).into()
-                })
-            }
-        }
-    }
-
-    /// Makes a spare if one is wanting. True if it made one.
-    pub(crate) fn prepare_spare(&self) -> Result<bool, StoreFault> {
-        if lock(&self.state).prepared.len() >= PREPARED {
-            return Ok(false);
-        }
-        match self.prepare() {
-            Ok(()) => Ok(true),
-            Err(WriteFault::Full) => Ok(false),
-            Err(WriteFault::Fault(fault)) => Err(fault),
-        }
-    }
 }
 
 impl Writer {
@@ -613,17 +544,6 @@ impl Writer {
         // Large allocations after a burst are given back.
         self.buffer.shrink_to(GROUP_BYTES);
     }
-}
-
-/// Creates a blank segment, durably.
-fn create_segment(disk: &dyn crate::disk::Disk, number: u32, len: u64) -> io::Result<Arc<dyn File>> {
-    let name = segment_name(number);
-    let file = disk.create(&name, len)?;
-    if let Err(fault) = file.sync().and_then(|()| disk.sync_dir()) {
-        let _ = disk.remove(&name);
-        return Err(fault);
-    }
-    Ok(file)
 }
 
 /// What may use the reserve, because it frees space or must not fail.
