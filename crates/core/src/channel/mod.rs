@@ -152,7 +152,7 @@ impl Channel {
             Some(epoch) => epoch == self.epoch,
             None => claimed.offset == 0,
         };
-        let readable = claimed.offset + 1 >= self.oldest && claimed.offset <= self.newest;
+        let readable = claimed.offset <= self.newest && claimed.offset + 1 >= self.oldest;
         match same_epoch && readable {
             true => Standing::Readable(Position::new(self.epoch, claimed.offset)),
             false => Standing::Gone,

@@ -282,3 +282,12 @@ proptest! {
         prop_assert_eq!(woken.checkpoint(), channel.checkpoint());
     }
 }
+
+#[test]
+fn no_offset_that_a_client_can_name_is_too_large_to_judge() {
+    let desk = Desk::new(space(10));
+    let mut channel = desk.channel(None);
+    append(&mut channel, &[desk.ask("1", None, None)], 1, NOW_MS);
+    let claimed = Claimed { epoch: Some(Epoch(7)), offset: u64::MAX };
+    assert_eq!(channel.standing(claimed), Standing::Gone);
+}
