@@ -200,7 +200,9 @@ impl Gate {
     pub fn granted(&self, principal: &Arc<Principal>) -> Vec<Admitted<Subscribe>> {
         let personal = (self.rules.personal_channel && !principal.is_anonymous())
             .then(|| format!("#{}", principal.user()));
+        let mut seen = std::collections::BTreeSet::new();
         let names = principal.channels().iter().cloned().chain(personal);
+        let names = names.filter(|name| seen.insert(name.clone()));
         let admit = |name: String| {
             let channel = bounds::channel(&name).ok()?;
             let policy = self.policy(&channel)?;

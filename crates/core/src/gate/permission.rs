@@ -9,7 +9,7 @@ use crate::namespace::{Namespace, Who};
 /// 1. the log of a run is written by nobody, and read with the rights of its channel;
 /// 2. the server's own channels are open to exact names in capabilities only;
 /// 3. a backend, and in development everybody, may;
-/// 4. `…#a,b` is for the users it names;
+/// 4. `…#a,b` is for the users it names: nobody else may do anything there, and they may follow it;
 /// 5. a capability of the token;
 /// 6. what the namespace opens to others.
 pub(super) fn decide(
@@ -39,7 +39,11 @@ pub(super) fn decide(
         return false;
     }
     if let Some((_, users)) = channel.as_str().rsplit_once('#') {
-        return !principal.is_anonymous() && users.split(',').any(|user| user == &**principal.user());
+        let is_named = !principal.is_anonymous() && users.split(',').any(|user| user == &**principal.user());
+        // Whoever has a token can name such a channel: what costs or writes still needs the rights it needs elsewhere.
+        if !is_named || right == Rights::SUBSCRIBE {
+            return is_named;
+        }
     }
     principal.caps().iter().any(|cap| cap.allow.has(right) && covers(cap, channel))
         || opened(policy, right).is_some_and(|who| is_among(who, principal, subscribed))

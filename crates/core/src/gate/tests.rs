@@ -229,3 +229,33 @@ fn own_or_any_run_may_be_stopped() {
     assert_eq!(cancel(Rights::AI_CANCEL_ANY), Ok(true));
     assert_eq!(cancel(Rights::PUBLISH), Err(Code::PermissionDenied));
 }
+
+#[test]
+fn a_channel_that_is_granted_twice_is_followed_once() {
+    let rules = Rules { personal_channel: true, ..Rules::default() };
+    let gate = gate_with(vec![story(), Namespace::closed("default")], rules);
+    let names = ["#anna", "story:42", "story:42"].map(str::to_owned).to_vec();
+    let anna = principal(&gate, Claims { channels: names, ..claims("anna", Vec::new()) });
+    let granted: Vec<_> =
+        gate.granted(&anna).iter().map(|admitted| admitted.channel().as_str().to_owned()).collect();
+    assert_eq!(granted, ["#anna", "story:42"]);
+}
+
+#[test]
+fn a_user_limited_channel_lets_its_users_follow_and_gives_no_other_right() {
+    let gate = gate();
+    let anna = principal(&gate, claims("anna", room(Rights::ALL)));
+    assert_eq!(subscribe(&gate, &anna, "story:7#anna,ben"), Ok(()));
+    assert_eq!(subscribe(&gate, &anna, "story:7#ben"), Err(Code::PermissionDenied));
+    // Else whoever has a token could write, and start runs, under a name that she makes up.
+    assert_eq!(publish(&gate, &anna, "story:7#anna,ben", None).unwrap_err(), Code::PermissionDenied);
+    let start = StartRun { channel: "story:7#anna".into(), key: "k".into(), input: Bytes::new() };
+    assert_eq!(gate.start_run(caller(&anna), start).map(drop).unwrap_err().code, Code::PermissionDenied);
+    let own = vec![Capability {
+        channels: vec!["story:7#anna".into()],
+        allow: Rights::ALL,
+        ..Capability::default()
+    }];
+    let anna = principal(&gate, claims("anna", own));
+    assert!(publish(&gate, &anna, "story:7#anna", None).is_ok());
+}
