@@ -52,6 +52,27 @@ pub enum Event {
     Ping,
 }
 
+impl Event {
+    /// What an event without records counts for in byte budgets.
+    pub const COST: usize = 128;
+
+    /// What this event holds in memory, about: a fixed share, and what a client can make large.
+    pub fn cost(&self) -> usize {
+        let page = |records: &[Record]| records.iter().map(Record::cost).sum::<usize>();
+        let held = match self {
+            Event::Reply { reply: Reply::Subscribed(start), .. } => page(&start.page),
+            Event::Reply { reply: Reply::History(history), .. } => page(&history.records),
+            Event::Reply { reply: Reply::Connected(connected), .. } => {
+                connected.subs.iter().map(|(_, start)| Event::COST + page(&start.page)).sum()
+            }
+            // The members themselves are shared; what is written of each is not.
+            Event::Reply { reply: Reply::Presence(members), .. } => members.len() * Event::COST,
+            _ => 0,
+        };
+        Event::COST + held
+    }
+}
+
 /// The answer to one command.
 #[derive(Clone, Debug)]
 pub enum Reply {

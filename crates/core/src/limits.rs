@@ -60,8 +60,10 @@ pub const RUN_INPUT_BYTES_MAX: usize = 16 * 1024;
 pub const RUN_PROMPT_RECORDS_MAX: usize = 64;
 /// Bytes of that prompt.
 pub const RUN_PROMPT_BYTES_MAX: usize = 32 * 1024;
-/// Control entries (replies, pings) that wait for one session before it is closed as slow.
-pub const CONTROL_ENTRIES_MAX: usize = 4 * 1024;
+/// Events (replies, pings, ends of subscriptions) that wait for one session before it is closed as slow.
+pub const CONTROL_ENTRIES_MAX: usize = 8 * 1024;
+/// Bytes of replies that wait for one session before no more commands are read from it.
+pub const REPLIES_BYTES_MAX: usize = 256 * 1024;
 /// Records after which an awake channel writes a checkpoint.
 pub const CHECKPOINT_RECORDS: u64 = 4096;
 /// How long a channel without readers and work stays awake, in ms.

@@ -14,6 +14,7 @@ use crate::batch::{Batch, ProposalId};
 use crate::channel::run;
 use crate::event::{Event, Outgoing};
 use crate::limits;
+use crate::record::Record;
 
 /// One life of one subscription of a session. Entries of a dead one are never begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +58,9 @@ pub struct Outbox {
     ephemeral: VecDeque<Entry>,
     /// Tried and not taken yet.
     current: Option<Entry>,
+    /// Replies, pings and what opens or ends subscriptions, in both lanes and tried.
+    events: usize,
+    events_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -65,8 +69,6 @@ struct Entry {
     what: Outgoing,
     cost: usize,
 }
-
-const EVENT_COST: usize = 128;
 
 impl Entry {
     fn is_record_of(&self, sub: SubId) -> bool {
@@ -86,6 +88,8 @@ impl Outbox {
             run: VecDeque::new(),
             ephemeral: VecDeque::new(),
             current: None,
+            events: 0,
+            events_bytes: 0,
         }
     }
 
@@ -104,14 +108,17 @@ impl Outbox {
         self.bytes + self.ephemeral_bytes
     }
 
+    /// How many replies and other events wait, and what they hold: whoever reads none of them is asked for nothing more.
+    pub fn events(&self) -> (usize, usize) {
+        (self.events, self.events_bytes)
+    }
+
     /// Queues what touches no subscription.
     ///
     /// # Errors
-    /// More than [`limits::CONTROL_ENTRIES_MAX`] wait already.
+    /// [`limits::CONTROL_ENTRIES_MAX`] events wait already.
     pub fn push_control(&mut self, event: Event) -> Result<(), Overrun> {
-        if self.control.len() >= limits::CONTROL_ENTRIES_MAX {
-            return Err(Overrun);
-        }
+        self.count(&event)?;
         self.control.push_back(Arc::new(event));
         Ok(())
     }
@@ -121,18 +128,25 @@ impl Outbox {
     /// # Errors
     /// As for [`Outbox::push_control`].
     pub fn push_ordered(&mut self, event: Event) -> Result<(), Overrun> {
-        if self.durable.len() >= limits::CONTROL_ENTRIES_MAX {
-            return Err(Overrun);
-        }
-        let cost = EVENT_COST;
+        self.count(&event)?;
+        let cost = Event::COST;
         self.bytes += cost;
         self.durable.push_back(Entry { sub: None, what: Outgoing::Event(Arc::new(event)), cost });
         Ok(())
     }
 
+    fn count(&mut self, event: &Event) -> Result<(), Overrun> {
+        if self.events >= limits::CONTROL_ENTRIES_MAX {
+            return Err(Overrun);
+        }
+        self.events += 1;
+        self.events_bytes += event.cost();
+        Ok(())
+    }
+
     /// Queues a join or leave; the oldest ephemeral entries make room. Answers how many.
     pub fn push_passing(&mut self, sub: SubId, event: &Arc<Event>) -> u32 {
-        self.push_ephemeral(Entry { sub: Some(sub), what: Outgoing::Event(event.clone()), cost: EVENT_COST })
+        self.push_ephemeral(Entry { sub: Some(sub), what: Outgoing::Event(event.clone()), cost: Event::COST })
     }
 
     /// Offers the records of `batch` after offset `after`.
@@ -186,6 +200,10 @@ impl Outbox {
     pub fn taken(&mut self) {
         if let Some(entry) = self.current.take() {
             self.bytes = self.bytes.saturating_sub(entry.cost);
+            if let (None, Outgoing::Event(event)) = (entry.sub, &entry.what) {
+                self.events -= 1;
+                self.events_bytes -= event.cost();
+            }
         }
         if self.is_empty() {
             self.give_back();
@@ -242,9 +260,9 @@ impl Outbox {
                 return true;
             }
             freed += entry.cost;
-            if let Outgoing::Records { batch, after } = &entry.what {
-                let before = (*after).max(batch.first() - 1);
-                rewind = Some(rewind.map_or(before, |known: u64| known.min(before)));
+            if let Outgoing::Records { after, .. } = &entry.what {
+                // Never `batch.first() - 1`: the first record of a merged batch bears the last offset of the deltas in it.
+                rewind = Some(rewind.map_or(*after, |known: u64| known.min(*after)));
             }
             false
         };
@@ -283,9 +301,7 @@ impl Outbox {
         self.ephemeral.retain(|entry| match &entry.what {
             Outgoing::Records { batch, .. } if entry.sub == Some(sub) => {
                 let older = &batch.records[0];
-                let user =
-                    |record: &crate::record::Record| record.author.as_ref().map(|author| author.user.clone());
-                older.conflate != newer.conflate || user(older) != user(newer)
+                older.conflate != newer.conflate || producer(older) != producer(newer)
             }
             _ => true,
         });
@@ -313,6 +329,12 @@ impl Outbox {
         self.run.shrink_to(0);
         self.ephemeral.shrink_to(0);
     }
+}
+
+/// Who a conflation key belongs to: the user; of those without one, the session.
+fn producer(record: &Record) -> Option<&str> {
+    let author = record.author.as_ref()?;
+    Some(if author.user.is_empty() { &author.client } else { &author.user })
 }
 
 #[cfg(test)]

@@ -129,6 +129,49 @@ fn a_slow_reader_of_a_run_gets_fewer_longer_deltas_with_the_same_text() {
 }
 
 #[test]
+fn i4_whole_a_merged_entry_that_is_taken_back_rewinds_to_before_the_first_of_its_deltas() {
+    let delta = |offset: u64| {
+        let mut one = record(offset, Kind::RunDelta, String::new());
+        one.body = run::delta(0, "text", offset - 1, "x".to_owned());
+        batch(vec![one])
+    };
+    let mut outbox = Outbox::new(600);
+    for offset in 1..=3 {
+        assert_eq!(outbox.offer(SUB, Lane::Run, &delta(offset), offset - 1), Offered::Queued);
+    }
+    // Tried as one entry, and not taken.
+    assert!(outbox.peek().is_some());
+    let rewound = (4..).find_map(|offset| match outbox.offer(SUB, Lane::Run, &delta(offset), offset - 1) {
+        Offered::Rewind(to) => Some(to),
+        _ => None,
+    });
+    assert_eq!(rewound, Some(0));
+    assert!(drain(&mut outbox).is_empty());
+}
+
+#[test]
+fn many_small_records_leave_room_for_a_reply() {
+    let mut outbox = Outbox::new(16 * 1024 * 1024);
+    for offset in 1..=2 * limits::CONTROL_ENTRIES_MAX as u64 {
+        outbox.offer(SUB, Lane::Durable, &plain(offset..=offset), offset - 1);
+    }
+    assert_eq!(outbox.push_ordered(Event::Ping), Ok(()));
+}
+
+#[test]
+fn i8_bounded_a_reply_counts_for_what_it_holds_until_it_is_taken() {
+    let mut outbox = Outbox::new(10_000);
+    let page = crate::event::Page { records: plain(1..=9).records.to_vec(), newest: Default::default() };
+    let reply = crate::event::Reply::History(Box::new(page));
+    outbox.push_control(Event::Reply { id: 1, reply }).unwrap();
+    outbox.push_ordered(Event::Ping).unwrap();
+    let (events, bytes) = outbox.events();
+    assert!(events == 2 && bytes > 9 * 100, "{events} {bytes}");
+    drain(&mut outbox);
+    assert_eq!(outbox.events(), (0, 0));
+}
+
+#[test]
 fn merging_stops_at_another_part_and_at_a_reset() {
     let delta = |offset, part, at, text: &str| {
         let mut one = record(offset, Kind::RunDelta, String::new());
@@ -160,6 +203,20 @@ fn the_latest_of_a_conflation_key_wins_per_author() {
     assert_eq!(outbox.offer(SUB, Lane::Ephemeral, &typing("ben", true), 0), Offered::Queued);
     assert_eq!(outbox.offer(SUB, Lane::Ephemeral, &typing("anna", false), 0), Offered::Dropped(1));
     assert_eq!(drain(&mut outbox).len(), 2);
+}
+
+#[test]
+fn anonymous_sessions_do_not_conflate_each_others_records() {
+    let mut outbox = Outbox::new(100_000);
+    let typing = |client: &str| {
+        let mut one = record(0, Kind::Plain, "true".to_owned());
+        one.conflate = Some("typing".into());
+        one.author = Some(Arc::new(Author { client: client.into(), ..Author::default() }));
+        batch(vec![one])
+    };
+    assert_eq!(outbox.offer(SUB, Lane::Ephemeral, &typing("1"), 0), Offered::Queued);
+    assert_eq!(outbox.offer(SUB, Lane::Ephemeral, &typing("2"), 0), Offered::Queued);
+    assert_eq!(outbox.offer(SUB, Lane::Ephemeral, &typing("1"), 0), Offered::Dropped(1));
 }
 
 #[test]
