@@ -10,7 +10,7 @@ use fireside_core::{ChannelName, Durability, Epoch};
 use crate::cache::Cache;
 use crate::chain::Hole;
 use crate::compact::Maintenance;
-use crate::disk::{Disk, File, is_full, read_up_to};
+use crate::disk::{Disk, File, is_full, read_exact, read_up_to};
 use crate::group::{EntryHead, EntryKind, HEADER, entries};
 use crate::hash::Id;
 use crate::index::{IndexEntry, OpenIndex, SegmentIndex, read_index};
@@ -83,13 +83,14 @@ impl fmt::Display for Damage {
 
 pub(crate) fn open(
     disk: Arc<dyn Disk>,
-    options: Options,
+    mut options: Options,
     start: Start,
 ) -> Result<(Store, OpenReport), StoreFault> {
+    options.segment_bytes = options.segment_bytes.clamp(4 << 10, 1 << 30);
     let mut report = OpenReport::default();
     let Directory { mut pieces, mut prepared, next_segment, mut slots, forgotten, mut losses, orphans } =
         find(&*disk, &mut report)?;
-    let (mut meta, known) = meta(&*disk, &start, pieces.is_empty(), &mut report)?;
+    let (mut meta, known) = meta(&*disk, &start, &pieces, &mut report)?;
     forgotten.iter().for_each(|(bucket, epoch)| meta.forgot(*bucket, *epoch));
     let mut walk = Walk::new(&pieces, meta.synced);
     walk.run(&pieces, &mut report);
@@ -254,16 +255,24 @@ fn lost_segment(
 fn meta(
     disk: &dyn Disk,
     start: &Start,
-    no_segments: bool,
+    pieces: &[Piece],
     report: &mut OpenReport,
 ) -> Result<(Meta, bool), StoreFault> {
     let there = disk.list().map_err(StoreFault::reading)?.iter().any(|name| name == META);
     if there && let Some(meta) = Meta::read(disk).map_err(StoreFault::reading)? {
         return Ok((meta, true));
     }
-    report.fresh = no_segments && !there;
-    let meta = Meta::fresh(start.life.to_le_bytes(), start.now_ms);
-    Ok((meta, report.fresh))
+    report.fresh = pieces.is_empty() && !there;
+    // The indexes are keyed with the salt that the segments bear.
+    let mut salt = start.life.to_le_bytes();
+    for piece in pieces.iter().rev() {
+        let head = read_exact(&*piece.file, 0, SEGMENT_HEADER as usize).map_err(StoreFault::reading)?;
+        if let Some(header) = SegmentHeader::decode(&head) {
+            salt = header.salt;
+            break;
+        }
+    }
+    Ok((Meta::fresh(salt, start.now_ms), report.fresh))
 }
 
 /// Removes everything from the torn group on: zeros in the last segment that stays, and no later one. Durable before anything is

@@ -24,7 +24,7 @@ use crate::write::Writer;
 /// How the store behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Bytes of a segment; at least 4 KiB, at most 1 GiB. An entry must fit into one.
+    /// Bytes of a segment, taken as at least 4 KiB and at most 1 GiB. An entry must fit into one.
     pub segment_bytes: u64,
     /// Bytes of batches kept in memory.
     pub cache_bytes: usize,

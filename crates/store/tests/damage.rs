@@ -189,6 +189,10 @@ fn a_lost_meta_file_moves_every_epoch_and_never_back() {
     let disk = TestDisk::new();
     let app = App::new(&disk, 1);
     publish_numbered(&app, "a:1", 1, 3);
+    for n in 1..=30 {
+        app.publish("b:1", &[&format!("{n:-<1000}")]);
+    }
+    while app.store.maintain().unwrap() != fireside_store::Maintained::Idle {}
     let (old, _) = app.end("a:1");
     app.store.close().unwrap();
     drop(app);
@@ -197,8 +201,10 @@ fn a_lost_meta_file_moves_every_epoch_and_never_back() {
     assert_eq!(report.new_epochs.len(), 2);
     let app = App { store, degree: Durability::Fsync };
     assert!(app.end("a:1").0 > old);
-    assert_eq!(app.bodies("a:1"), numbered(1, 3));
+    assert_eq!(app.bodies("a:1"), numbered(1, 3), "found through the index of a sealed segment");
+    assert_eq!(app.bodies("b:1").len(), 30);
     assert!(app.end("new:1").0 > Epoch(old.0));
+    assert!(app.store.check().unwrap().is_sound());
 }
 
 #[test]
