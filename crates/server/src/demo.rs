@@ -104,7 +104,12 @@ fn kept(path: &Path, make: impl FnOnce() -> Result<String>) -> Result<String> {
             let text = make()?;
             // Whole or not at all: a crash in between leaves the name free.
             let draft = path.with_extension("new");
-            let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+            let mut file = std::fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&draft)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             std::fs::rename(&draft, path)?;
@@ -116,23 +121,30 @@ fn kept(path: &Path, make: impl FnOnce() -> Result<String>) -> Result<String> {
 
 /// The demo is configured like any other server: by a file's text.
 fn config(options: &DemoOptions, secrets: &Secrets) -> Result<Config> {
-    let internal = options.port.checked_add(1).context("--port must be below 65535: the next port is used, too")?;
+    let internal =
+        options.port.checked_add(1).context("--port must be below 65535: the next port is used, too")?;
     let provider = match (&options.provider, &options.model) {
         (None, _) => "kind = \"narrator\"".to_owned(),
         (Some(url), Some(model)) => {
-            let key = std::env::var("FIRESIDE_PROVIDER_KEY").ok().map(|key| format!("key = {key:?}")).unwrap_or_default();
-            format!("kind = \"openai\"\nurl = {url:?}\nmodel = {model:?}\n{key}")
+            let key = std::env::var("FIRESIDE_PROVIDER_KEY").map(|key| format!("key = {}", quoted(&key)));
+            let (url, model) = (quoted(url), quoted(model));
+            format!("kind = \"openai\"\nurl = {url}\nmodel = {model}\n{}", key.unwrap_or_default())
         }
         (Some(_), None) => anyhow::bail!("--provider needs --model: the name of the model at that address"),
     };
     let text = include_str!("demo.toml")
         .replace("{port}", &options.port.to_string())
         .replace("{internal_port}", &internal.to_string())
-        .replace("{data}", &format!("{:?}", options.data.display().to_string()))
+        .replace("{data}", &quoted(&options.data.display().to_string()))
         .replace("{token}", &secrets.token)
         .replace("{api}", &secrets.api)
         .replace("{provider}", &provider);
     let file = Some((PathBuf::from("the demo's configuration"), text));
     let sources = Sources { file, env: crate::config::environment(), ..Sources::default() };
     Ok(Config::load(&sources)?)
+}
+
+/// A text as TOML writes it.
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
 }

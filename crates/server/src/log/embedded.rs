@@ -270,7 +270,9 @@ fn answer(outcome: Outcome) -> Appended {
         Outcome::Accepted => Appended::Accepted,
         Outcome::Conflict => Appended::Conflict,
         Outcome::Full => Appended::Refused(LogFault::Full),
-        Outcome::TooLarge => Appended::Refused(LogFault::Failed("a batch does not fit into a segment".into())),
+        Outcome::TooLarge => {
+            Appended::Refused(LogFault::Failed("a batch does not fit into a segment".into()))
+        }
     }
 }
 
@@ -290,7 +292,8 @@ fn write(store: &Store, writing: &Desk<Job>, syncing: &Desk<Written>, tidying: &
 }
 
 fn commit(store: &Store, jobs: Vec<Job>, syncing: &Desk<Written>) {
-    let (entries, asked): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.entry, (job.durable, job.done))).unzip();
+    let (entries, asked): (Vec<_>, Vec<_>) =
+        jobs.into_iter().map(|job| (job.entry, (job.durable, job.done))).unzip();
     let committed = match store.commit(&entries) {
         Ok(committed) => committed,
         Err(fault) => {
@@ -331,7 +334,10 @@ fn sync(store: &Store, syncing: &Desk<Written>) {
         match store.sync() {
             Ok(durable) => {
                 for group in written {
-                    assert!(group.sequence <= durable, "a sync reaches everything that was written before it");
+                    assert!(
+                        group.sequence <= durable,
+                        "a sync reaches everything that was written before it"
+                    );
                     for done in group.waiting {
                         let _ = done.send(Appended::Accepted);
                     }

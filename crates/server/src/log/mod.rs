@@ -41,7 +41,8 @@ impl Logs {
         for (degree, why) in &report.new_epochs {
             info!(target: "fireside", ?degree, why, "channels of this durability begin anew");
         }
-        let embedded = Embedded::start(Arc::new(store), now_ms).context("the log's threads cannot be started")?;
+        let embedded =
+            Embedded::start(Arc::new(store), now_ms).context("the log's threads cannot be started")?;
         Ok(Logs { embedded: Arc::new(embedded) })
     }
 
@@ -63,7 +64,9 @@ impl Logs {
 /// The id of the machine's boot; empty if the system does not tell.
 fn boot_id() -> String {
     let mut id = String::new();
-    match std::fs::File::open("/proc/sys/kernel/random/boot_id").and_then(|file| file.take(64).read_to_string(&mut id)) {
+    match std::fs::File::open("/proc/sys/kernel/random/boot_id")
+        .and_then(|file| file.take(64).read_to_string(&mut id))
+    {
         Ok(_) => id.trim().to_owned(),
         Err(_) => String::new(),
     }
