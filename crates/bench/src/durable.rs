@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use crate::report::{Figure, Report};
-use crate::segment_writer;
+use crate::segment_writer::SegmentWriter;
 use crate::server::{Binary, Server};
 use crate::session::{Session, is_refusal, number_after};
 use crate::{Scale, say};
 
 /// Connections, each with a channel of its own, and publishes in flight on each.
 const LOADS: [(u32, u64); 3] = [(1, 1), (8, 8), (16, 32)];
+/// Turns that the server and the bare writer take in a run.
+const SLICES: u32 = 10;
 /// Bytes of text in a body.
 const TEXT_BYTES: usize = 100;
 
@@ -49,61 +51,62 @@ struct Measured {
     records_per_group: f64,
 }
 
-/// A server's whole life, and then the bare writer with groups of the mean size that the server made.
+/// A server's whole life. It and the bare writer take turns, because a disk that others use too may be ten times as fast a second later.
 async fn one_run(binary: &Binary, scale: &Scale, connections: u32, in_flight: u64) -> Result<Measured> {
-    let patience = Duration::from_millis(scale.durable_ms);
+    let slice = Duration::from_millis(scale.durable_ms) / SLICES;
     let server = Server::start(binary)?;
     let mut publishers = Vec::new();
     for index in 0..connections {
         let session = Session::connect(server.address, index, &server.token).await?;
-        let mut publisher =
-            Publisher { session, channel: format!("durable:{index}"), sent: 0, acknowledged: 0 };
-        // The channel wakes, and the log makes its first segments: not measured.
-        publisher.publish(in_flight, None).await?;
-        publishers.push(publisher);
+        publishers.push(Publisher { session, channel: format!("durable:{index}"), sent: 0, acknowledged: 0 });
     }
-    let before = server.log(binary)?;
-    let warm: u64 = publishers.iter().map(|publisher| publisher.acknowledged).sum();
+    // The channels wake and the log makes its first segments, which is not measured; how large groups become is seen here.
+    publishers = publish_all(publishers, in_flight, slice).await?;
+    let warm = server.log(binary)?;
+    let scratch = binary.scratch()?;
+    let mut bare = SegmentWriter::create(scratch.path(), warm.bytes / warm.groups.max(1))?;
 
-    let begin = Instant::now();
-    let tasks: Vec<_> = publishers
-        .into_iter()
-        .map(|mut publisher| {
-            tokio::spawn(async move {
-                publisher.publish(in_flight, Some(begin + patience)).await.map(|()| publisher)
-            })
-        })
-        .collect();
-    let mut publishers = Vec::new();
-    for task in tasks {
-        publishers.push(task.await??);
+    let mut took = Duration::ZERO;
+    for _ in 0..SLICES {
+        let begin = Instant::now();
+        publishers = publish_all(publishers, in_flight, slice).await?;
+        took += begin.elapsed();
+        bare.write(slice)?;
     }
-    let took = begin.elapsed().as_secs_f64();
-    let after = server.log(binary)?;
-
+    let log = server.log(binary)?;
     let mut acknowledged = 0;
     for publisher in &mut publishers {
         publisher.verify().await?;
         acknowledged += publisher.acknowledged;
     }
-    ensure!(
-        after.records == acknowledged,
-        "{} records in the log, {acknowledged} acknowledged",
-        after.records
-    );
+    ensure!(log.records == acknowledged, "{} records in the log, {acknowledged} acknowledged", log.records);
     server.stop()?;
 
-    let groups = (after.groups - before.groups).max(1);
-    let group_bytes = (after.bytes - before.bytes) / groups;
-    let records_per_group = (acknowledged - warm) as f64 / groups as f64;
-    let scratch = binary.scratch()?;
-    let bare = segment_writer::groups_per_second(scratch.path(), group_bytes.max(64) as usize, patience)?;
+    let records = (log.records - warm.records) as f64;
+    let records_per_group = records / (log.groups - warm.groups).max(1) as f64;
     Ok(Measured {
         acknowledged,
-        per_second: (acknowledged - warm) as f64 / took,
-        bare_per_second: bare * records_per_group,
+        per_second: records / took.as_secs_f64(),
+        bare_per_second: bare.per_second() * records_per_group,
         records_per_group,
     })
+}
+
+async fn publish_all(
+    publishers: Vec<Publisher>,
+    in_flight: u64,
+    patience: Duration,
+) -> Result<Vec<Publisher>> {
+    let end = Instant::now() + patience;
+    let publish = |mut publisher: Publisher| {
+        tokio::spawn(async move { publisher.publish(in_flight, end).await.map(|()| publisher) })
+    };
+    let tasks: Vec<_> = publishers.into_iter().map(publish).collect();
+    let mut publishers = Vec::new();
+    for task in tasks {
+        publishers.push(task.await??);
+    }
+    Ok(publishers)
 }
 
 struct Publisher {
@@ -114,8 +117,8 @@ struct Publisher {
 }
 
 impl Publisher {
-    /// Keeps `in_flight` publishes under way until `end`, or sends so many once; ends when all are acknowledged.
-    async fn publish(&mut self, in_flight: u64, end: Option<Instant>) -> Result<()> {
+    /// Keeps `in_flight` publishes under way until `end`; ends when all are acknowledged.
+    async fn publish(&mut self, in_flight: u64, end: Instant) -> Result<()> {
         let mut goes_on = true;
         loop {
             if goes_on {
@@ -147,7 +150,7 @@ impl Publisher {
             tokio::time::timeout(patience, replies)
                 .await
                 .with_context(|| format!("no reply in {patience:?}"))??;
-            goes_on = end.is_some_and(|end| Instant::now() < end);
+            goes_on = Instant::now() < end;
         }
     }
 

@@ -75,17 +75,33 @@ pub struct Scale {
     pub singles: u32,
     /// Publishes of one fan-out run with 64 in flight.
     pub bursts: u32,
+    /// The same where there is no history, so that nothing but the readers holds a publisher back.
+    pub bursts_live: u32,
     /// Idle sessions.
     pub sessions: u32,
-    /// How long durable publishes are sent in one run, in ms.
+    /// How long durable publishes are sent in one run, in ms; the bare writer has as long.
     pub durable_ms: u64,
 }
 
 impl Scale {
-    const FULL: Scale =
-        Scale { runs: 5, readers: 1_000, singles: 400, bursts: 12_800, sessions: 5_000, durable_ms: 2_000 };
-    const QUICK: Scale =
-        Scale { runs: 2, readers: 20, singles: 30, bursts: 640, sessions: 50, durable_ms: 100 };
+    const FULL: Scale = Scale {
+        runs: 5,
+        readers: 1_000,
+        singles: 400,
+        bursts: 12_800,
+        bursts_live: 1_280,
+        sessions: 5_000,
+        durable_ms: 2_000,
+    };
+    const QUICK: Scale = Scale {
+        runs: 2,
+        readers: 20,
+        singles: 30,
+        bursts: 640,
+        bursts_live: 640,
+        sessions: 50,
+        durable_ms: 100,
+    };
 }
 
 fn main() -> Result<()> {
@@ -102,9 +118,10 @@ fn main() -> Result<()> {
     let binary = Binary::find(cli.server, cli.data)?;
     let wanted = |part| cli.only.is_empty() || cli.only.contains(&part);
     let mut report = Report::default();
-    // One thread: the load generator must cost less than what it measures, and leave the server a core.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    // One thread for all who listen, and this one for who publishes, so that it need not wait for their turns. The load generator must cost
+    // less than what it measures.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let measured = async {
         if wanted(Part::FanOut) {
             fan_out::measure(&binary, &scale, &mut report).await.context("fan-out")?;
         }
@@ -115,6 +132,13 @@ fn main() -> Result<()> {
             durable::measure(&binary, &scale, &mut report).await.context("durable publishes")?;
         }
         anyhow::Ok(())
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            outcome = measured => outcome,
+            // What was started ends, and scratch directories go.
+            stopped = stop_signal() => stopped.and_then(|()| bail!("stopped")),
+        }
     })?;
 
     let mut out = std::io::stdout().lock();
@@ -124,6 +148,16 @@ fn main() -> Result<()> {
     }
     if cfg!(debug_assertions) && !cli.quick {
         bail!("this is no release build: the figures mean nothing");
+    }
+    Ok(())
+}
+
+async fn stop_signal() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        _ = int.recv() => {}
+        _ = term.recv() => {}
     }
     Ok(())
 }

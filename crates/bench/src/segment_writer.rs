@@ -5,32 +5,59 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use rustix::fs::{FallocateFlags, fallocate};
 
-/// Bytes of the file; where they are used up, the writer ends early.
+/// Bytes of the file; who has used them up writes no more.
 const FILE_BYTES: u64 = 512 * 1024 * 1024;
 
-/// Groups per second of `group_bytes` each, for about `patience`.
-///
-/// # Errors
-/// The disk is full or failing.
-pub fn groups_per_second(directory: &Path, group_bytes: usize, patience: Duration) -> Result<f64> {
-    let file = File::create_new(directory.join("segment"))?;
-    fallocate(&file, FallocateFlags::empty(), 0, FILE_BYTES)?;
-    file.sync_all()?;
-    // Not zeros: a disk might be clever about those.
-    let group: Vec<u8> =
-        (0..group_bytes).map(|n| (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()[5]).collect();
-    let begin = Instant::now();
-    let mut groups = 0u64;
-    let mut at = 0;
-    while begin.elapsed() < patience && at + group.len() as u64 <= FILE_BYTES {
-        file.write_all_at(&group, at)?;
-        file.sync_data()?;
-        at += group.len() as u64;
-        groups += 1;
+/// A file that grows by groups.
+pub struct SegmentWriter {
+    file: File,
+    group: Vec<u8>,
+    at: u64,
+    groups: u64,
+    took: Duration,
+}
+
+impl SegmentWriter {
+    /// Allocates the file.
+    ///
+    /// # Errors
+    /// The disk is full or failing.
+    pub fn create(directory: &Path, group_bytes: u64) -> Result<SegmentWriter> {
+        let file = File::create_new(directory.join("segment"))?;
+        fallocate(&file, FallocateFlags::empty(), 0, FILE_BYTES)?;
+        file.sync_all()?;
+        // Not zeros: a disk might be clever about those.
+        let byte = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()[5];
+        Ok(SegmentWriter {
+            file,
+            group: (0..group_bytes).map(byte).collect(),
+            at: 0,
+            groups: 0,
+            took: Duration::ZERO,
+        })
     }
-    ensure!(groups > 0, "no group fits");
-    Ok(groups as f64 / begin.elapsed().as_secs_f64())
+
+    /// Writes and syncs groups for that long, or until the file is full.
+    ///
+    /// # Errors
+    /// The disk is failing.
+    pub fn write(&mut self, patience: Duration) -> Result<()> {
+        let begin = Instant::now();
+        while begin.elapsed() < patience && self.at + self.group.len() as u64 <= FILE_BYTES {
+            self.file.write_all_at(&self.group, self.at)?;
+            self.file.sync_data()?;
+            self.at += self.group.len() as u64;
+            self.groups += 1;
+        }
+        self.took += begin.elapsed();
+        Ok(())
+    }
+
+    /// Groups that were synced in a second of writing.
+    pub fn per_second(&self) -> f64 {
+        self.groups as f64 / self.took.as_secs_f64()
+    }
 }
