@@ -5,6 +5,7 @@ use std::sync::Arc;
 use fireside_core::command::{Command, Connect, History, Publish, Subscribe};
 use fireside_core::event::{Connected, Page, Start};
 use fireside_core::gate::{Admitted, ConnectRefusal, SeePresence};
+use fireside_core::outbox::SubId;
 use fireside_core::position::{Claimed, Position};
 use fireside_core::{Code, Disconnect, Event, Fact, Refusal, Reply, Request, Unsubscribed, limits};
 
@@ -129,7 +130,7 @@ async fn connect_with_subs(
     connected(node, session, id, starts);
     for (channel, sub) in opened {
         follow::attach(node, session, sub);
-        came(node, session, &channel);
+        came(node, session, &channel, sub);
     }
 }
 
@@ -233,15 +234,19 @@ async fn subscribe(
     let Some(sub) = session.add_sub(node, &channel, from, options) else { return Ok(()) };
     session.tell_in_order(Event::Reply { id, reply: Reply::Subscribed(Box::new(start)) });
     follow::attach(node, session, sub);
-    came(node, session, &channel);
+    came(node, session, &channel, sub);
     Ok(())
 }
 
 /// A member came: added first, then everybody who asked for it is told, the member too.
-fn came(node: &Arc<Node>, session: &Arc<Session>, channel: &Arc<Channel>) {
+fn came(node: &Arc<Node>, session: &Arc<Session>, channel: &Arc<Channel>, sub: SubId) {
     let Some(who) = session.principal().map(|principal| principal.member().clone()) else { return };
     let policy = &channel.policy;
-    let is_new = (policy.presence || policy.join_leave) && lock(&channel.state).presence.join(&who);
+    let is_new = (policy.presence || policy.join_leave) && {
+        let mut state = lock(&channel.state);
+        // A subscription that ended already has left already. One that ends from here on leaves after this lock.
+        session.has(sub) && state.presence.join(&who)
+    };
     if is_new && policy.join_leave {
         channel.tell_passing(node, Event::Joined { channel: channel.name.clone(), who });
     }

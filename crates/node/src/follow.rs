@@ -10,7 +10,7 @@ use fireside_core::event::Start;
 use fireside_core::outbox::SubId;
 use fireside_core::position::{Claimed, Position};
 use fireside_core::record::Record;
-use fireside_core::{Batch, Disconnect, Event, Fact, Refusal, Unsubscribed, limits};
+use fireside_core::{Batch, Code, Disconnect, Event, Fact, Refusal, Unsubscribed, limits};
 
 use crate::channel::{Channel, refusal_of};
 use crate::ports::{LogFault, Span};
@@ -31,6 +31,7 @@ enum Attached {
 
 /// Brings a subscription to the tail, or leaves it to [`catch_up`], or tells the client that its position is gone.
 pub(crate) fn attach(node: &Arc<Node>, session: &Arc<Session>, sub: SubId) {
+    session.begin(sub);
     if let Attached::Gone = try_attach(node, session, sub) {
         lose(node, session, sub);
     }
@@ -156,7 +157,7 @@ pub(crate) async fn start(
     let (newest, oldest, standing) = {
         let mut state = lock(&channel.state);
         let now_ms = node.host.now_ms();
-        let Some(core) = state.core_mut() else { return Err(fireside_core::Code::Internal.into()) };
+        let Some(core) = state.core_mut() else { return Err(Code::Internal.into()) };
         core.trim(now_ms);
         let claimed = recover.filter(|_| channel.policy.recover);
         (core.newest(), core.oldest(), claimed.map(|claimed| core.standing(claimed)))
@@ -170,7 +171,17 @@ pub(crate) async fn start(
         ..Start::default()
     };
     let Some(Standing::Readable(from)) = standing else { return Ok((start, newest)) };
-    let page = records(node, channel, from, newest.offset, limits::PAGE_RECORDS_MAX).await?;
+    let page = match records(node, channel, from, newest.offset, limits::PAGE_RECORDS_MAX).await {
+        Ok(page) => page,
+        // It went while it was read: told like one that was gone before, from where the log stands now.
+        Err(refusal) if refusal.code == Code::UnrecoverablePosition => {
+            let state = lock(&channel.state);
+            let (newest, oldest) =
+                state.core().map_or((newest, oldest), |core| (core.newest(), core.oldest()));
+            return Ok((Start { position: Some(newest), oldest, ..start }, newest));
+        }
+        Err(refusal) => return Err(refusal),
+    };
     let follow_from = page.last().map_or(from, |last| Position::new(from.epoch, last.offset));
     Ok((Start { recovered: true, position: Some(from), page, ..start }, follow_from))
 }

@@ -48,8 +48,10 @@ pub(crate) struct Inner {
     next_sub: u32,
     /// When the ping that waits for its answer went out, monotonic ms; 0 if none does.
     pinged_ms: u64,
-    /// A pong may come, if late.
-    pong_owed: bool,
+    /// Pongs that may still come, if late: one per ping.
+    pongs_owed: u32,
+    /// Nothing is read from the client, because something of ours takes its time: its silence proves nothing.
+    deaf: bool,
     /// Something came since the last ping.
     heard: bool,
 }
@@ -73,6 +75,8 @@ pub(crate) struct Sub {
     offset: u64,
     /// The shard it is attached to; `None` while it must read the log.
     shard: Option<Arc<Shard>>,
+    /// Its reply is queued: from here on it follows.
+    begun: bool,
     /// Join and leave are told.
     pub(crate) join_leave: bool,
     /// The server opened it: losing its position closes the session.
@@ -97,7 +101,8 @@ impl Session {
                 closing: None,
                 next_sub: 0,
                 pinged_ms: 0,
-                pong_owed: false,
+                pongs_owed: 0,
+                deaf: false,
                 heard: false,
             }),
         })
@@ -300,6 +305,7 @@ impl Session {
             epoch: position.epoch,
             offset: position.offset,
             shard: None,
+            begun: false,
             join_leave: opts.join_leave,
             by_server: opts.by_server,
         });
@@ -331,7 +337,8 @@ impl Session {
         let left = {
             let mut state = lock(&sub.channel.state);
             state.used(node.host.monotonic_ms());
-            state.presence.leave(&self.client)
+            // Unless it came back meanwhile: then it is still here.
+            if self.follows(&sub.channel.name) { None } else { state.presence.leave(&self.client) }
         };
         if let Some(who) = left.filter(|_| policy.join_leave) {
             sub.channel.tell_passing(node, Event::Left { channel: sub.channel.name.clone(), who });
@@ -352,6 +359,19 @@ impl Session {
         missing.iter().all(|batch| inner.deliver(node, &*self.sink, sub, batch))
     }
 
+    /// The reply that opens a subscription is queued, and it may follow.
+    pub(crate) fn begin(&self, sub: SubId) {
+        let mut inner = lock(&self.inner);
+        if let Some(known) = inner.subs.iter_mut().find(|known| known.id == sub) {
+            known.begun = true;
+        }
+    }
+
+    /// This subscription has not ended.
+    pub(crate) fn has(&self, sub: SubId) -> bool {
+        lock(&self.inner).subs.iter().any(|known| known.id == sub)
+    }
+
     /// Where a subscription stands; `None` if it ended.
     pub(crate) fn standing(&self, sub: SubId) -> Option<(Arc<Channel>, Position)> {
         let inner = lock(&self.inner);
@@ -368,6 +388,11 @@ impl Session {
             if batch.last() <= offset {
                 continue;
             }
+            // What does not fit is read again once this has gone out. Offered all the same, it would take back what was just
+            // queued before it, and reading on would turn in circles.
+            if !inner.outbox.has_room(batch.cost()) {
+                break;
+            }
             match inner.outbox.offer(sub, lane, batch, offset) {
                 Offered::Rewind(to) => {
                     inner.move_to(sub, to);
@@ -382,13 +407,9 @@ impl Session {
     /// A subscription that must read the log, if the outbox has room for what it will find. They take turns.
     fn next_detached(&self) -> Option<SubId> {
         let mut inner = lock(&self.inner);
-        if !inner.outbox.has_no_records() || inner.sink_waits {
-            return None;
-        }
-        let at = inner.subs.iter().position(|sub| sub.shard.is_none())?;
+        let at = inner.detached()?;
         let id = inner.subs[at].id;
-        let last = inner.subs.len() - 1;
-        inner.subs.swap(at, last);
+        inner.subs[at..].rotate_left(1);
         Some(id)
     }
 
@@ -415,17 +436,22 @@ impl Session {
         let next_ms = if inner.pinged_ms == 0 {
             inner.pinged_ms = now_ms.max(1);
             inner.heard = false;
-            inner.pong_owed = true;
+            inner.pongs_owed += 1;
             inner.push(|outbox| outbox.push_control(Event::Ping));
             inner.drain(&*self.sink);
             now_ms + node.settings.pong_ms_max
+        } else if now_ms < inner.pinged_ms + node.settings.pong_ms_max {
+            // Looked at for another reason: its time is not over.
+            inner.pinged_ms + node.settings.pong_ms_max
         } else {
             // Heard from meanwhile: alive, if late with its pong.
             inner.pinged_ms = 0;
             now_ms + node.settings.ping_ms.saturating_sub(node.settings.pong_ms_max)
         };
         match expires_ms {
-            Some(exp) => next_ms.min(now_ms + grace(exp).saturating_sub(unix_ms) + 1),
+            Some(exp) => {
+                next_ms.min(now_ms.saturating_add(grace(exp).saturating_sub(unix_ms)).saturating_add(1))
+            }
             None => next_ms,
         }
     }
@@ -433,7 +459,8 @@ impl Session {
     /// A pong came. False if none was asked for.
     fn ponged(&self, node: &Node) -> bool {
         let mut inner = lock(&self.inner);
-        let asked = std::mem::take(&mut inner.pong_owed);
+        let asked = inner.pongs_owed > 0;
+        inner.pongs_owed = inner.pongs_owed.saturating_sub(1);
         inner.pinged_ms = 0;
         drop(inner);
         if asked {
@@ -471,8 +498,16 @@ impl Inner {
         }
     }
 
+    /// The place of a subscription that must read the log, if what it will find can be sent.
+    fn detached(&self) -> Option<usize> {
+        if !self.outbox.has_no_records() || self.sink_waits {
+            return None;
+        }
+        self.subs.iter().position(|sub| sub.begun && sub.shard.is_none())
+    }
+
     fn no_pong(&self, now_ms: u64, pong_ms_max: u64) -> bool {
-        self.pinged_ms != 0 && !self.heard && now_ms >= self.pinged_ms + pong_ms_max
+        self.pinged_ms != 0 && !self.heard && !self.deaf && now_ms >= self.pinged_ms + pong_ms_max
     }
 
     fn deliver(&mut self, node: &Node, sink: &dyn Sink, sub: SubId, batch: &Arc<Batch>) -> bool {
@@ -559,6 +594,8 @@ pub struct Driver {
     work: Option<Soon<()>>,
     /// A detached subscription reading the log.
     reading: Option<Soon<()>>,
+    /// No command is taken until replies are read or publishes are answered.
+    gated: bool,
     over: bool,
 }
 
@@ -573,7 +610,7 @@ impl Driver {
             Some(slot) => session.slot.store(slot, Ordering::Relaxed),
             None => session.close(Disconnect::CONNECTION_LIMIT),
         }
-        Driver { node, session, source: link.source, work: None, reading: None, over: false }
+        Driver { node, session, source: link.source, work: None, reading: None, gated: false, over: false }
     }
 
     /// Writes what waits for the link.
@@ -615,11 +652,13 @@ impl Driver {
         for _ in 0..REQUESTS_PER_TURN {
             if let Some(work) = &mut self.work {
                 if work.as_mut().poll(cx).is_pending() {
+                    lock(&self.session.inner).deaf = true;
                     return Ok(());
                 }
                 self.work = None;
             }
-            if self.owes_too_much() {
+            self.gated = !self.may_ask();
+            if self.gated {
                 return Ok(());
             }
             match self.source.poll_request(cx) {
@@ -633,9 +672,13 @@ impl Driver {
         Ok(())
     }
 
-    fn owes_too_much(&self) -> bool {
-        let pending: u32 = lock(&self.session.inner).pending.iter().map(|(_, count)| count).sum();
-        pending as usize >= limits::SESSION_PENDING_MAX
+    /// Not while it owes us the reading of its replies, or we owe it too many.
+    fn may_ask(&self) -> bool {
+        let mut inner = lock(&self.session.inner);
+        let pending = inner.pending.iter().map(|(_, count)| *count as usize).sum::<usize>();
+        let (replies, bytes) = inner.outbox.events();
+        inner.deaf = pending >= limits::SESSION_PENDING_MAX;
+        pending + replies < limits::SESSION_PENDING_MAX && bytes < limits::REPLIES_BYTES_MAX
     }
 
     fn take(&mut self, request: Request) -> Result<(), Disconnect> {
@@ -663,10 +706,10 @@ impl Driver {
         self.over = true;
         self.work = None;
         self.reading = None;
-        // The socket first: cleaning up may take its time.
-        self.session.sink.close(&why);
         let (subs, was_open) = {
             let mut inner = lock(&self.session.inner);
+            // The socket first: cleaning up may take its time. Under the lock, as everything that the sink is asked.
+            self.session.sink.close(&why);
             let was_open = inner.phase == Phase::Open;
             inner.phase = Phase::Closed;
             inner.waker = None;
@@ -699,20 +742,25 @@ impl Future for Driver {
             }
         }
         let mut ended = this.poll_write(cx).err();
+        // A session that is to end takes no more commands.
+        ended = ended.or_else(|| lock(&this.session.inner).closing.clone());
         if ended.is_none() {
             ended = this.poll_requests(cx).err();
             this.poll_reading(cx);
         }
         // What the commands just asked for goes out before we sleep, and a reason to close is seen at once.
         ended = ended.or_else(|| this.poll_write(cx).err());
-        let closing = lock(&this.session.inner).closing.clone();
-        match ended.or(closing) {
-            Some(why) => {
-                this.end(why);
-                Poll::Ready(())
-            }
-            None => Poll::Pending,
+        ended = ended.or_else(|| lock(&this.session.inner).closing.clone());
+        if let Some(why) = ended {
+            this.end(why);
+            return Poll::Ready(());
         }
+        // What was just written may have made room for what waited above.
+        let may_read = this.reading.is_none() && lock(&this.session.inner).detached().is_some();
+        if may_read || (this.work.is_none() && this.gated && this.may_ask()) {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
     }
 }
 

@@ -29,6 +29,7 @@ impl Sessions {
     pub(crate) fn add(&self, session: &Arc<Session>, due_ms: u64) -> Option<u32> {
         let mut slab = lock(&self.0);
         let slot = match slab.free.pop() {
+            _ if slab.max == 0 => return None,
             Some(slot) => slot,
             None if slab.sessions.len() < slab.max => {
                 slab.sessions.push(None);
@@ -48,6 +49,15 @@ impl Sessions {
         }
     }
 
+    /// The same, unless its place is somebody else's by now.
+    fn due_of(&self, slot: u32, session: &Arc<Session>, due_ms: u64) {
+        let mut slab = lock(&self.0);
+        let is_there = slab.sessions.get(slot as usize).and_then(Option::as_ref);
+        if is_there.is_some_and(|there| Arc::ptr_eq(there, session)) {
+            slab.due[slot as usize] = sweep_of(due_ms);
+        }
+    }
+
     pub(crate) fn remove(&self, slot: u32) {
         let mut slab = lock(&self.0);
         let Some(session) = slab.sessions.get_mut(slot as usize) else { return };
@@ -64,7 +74,6 @@ impl Sessions {
     pub(crate) fn refuse_new(&self) {
         let mut slab = lock(&self.0);
         slab.max = 0;
-        slab.free = Vec::new();
     }
 
     fn take_due(&self, now_ms: u64) -> Vec<(u32, Arc<Session>)> {
@@ -91,7 +100,7 @@ pub(crate) async fn sweep(node: Arc<Node>) {
         let now_ms = node.host.monotonic_ms();
         for (slot, session) in node.sessions.take_due(now_ms) {
             let next_ms = session.tick(&node, now_ms);
-            node.sessions.due(slot, next_ms);
+            node.sessions.due_of(slot, &session, next_ms);
         }
         if sweeps % SWEEPS_PER_DIRECTORY == 0 {
             node.directory.sweep(&node);
