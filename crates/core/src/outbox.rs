@@ -103,6 +103,11 @@ impl Outbox {
         self.current.is_none() && self.durable.is_empty() && self.run.is_empty() && self.ephemeral.is_empty()
     }
 
+    /// Records of this cost may be queued. One batch always fits an empty outbox, whatever its size.
+    pub fn has_room(&self, cost: usize) -> bool {
+        self.bytes + cost <= self.bytes_max || self.has_no_records()
+    }
+
     /// What the waiting records and events count for.
     pub fn bytes(&self) -> usize {
         self.bytes + self.ephemeral_bytes
@@ -155,8 +160,7 @@ impl Outbox {
             return self.offer_ephemeral(sub, batch);
         }
         let cost = batch.cost();
-        // One batch always fits an empty outbox, whatever its size.
-        if self.bytes + cost > self.bytes_max && !self.has_no_records() {
+        if !self.has_room(cost) {
             return Offered::Rewind(self.take_back(sub).unwrap_or(after));
         }
         self.bytes += cost;

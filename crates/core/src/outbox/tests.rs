@@ -82,6 +82,16 @@ fn one_readers_flood_takes_back_only_its_own() {
 }
 
 #[test]
+fn whoever_asks_for_room_first_takes_nothing_back() {
+    let mut outbox = Outbox::new(500);
+    assert!(outbox.has_room(10_000), "an empty one takes anything");
+    outbox.offer(SUB, Lane::Durable, &plain(1..=2), 0);
+    let next = plain(3..=4);
+    assert!(!outbox.has_room(next.cost()));
+    assert_eq!(outbox.offer(SUB, Lane::Durable, &next, 2), Offered::Rewind(0), "offered, it takes all back");
+}
+
+#[test]
 fn a_batch_larger_than_the_outbox_still_passes_an_empty_one() {
     let mut outbox = Outbox::new(10);
     assert_eq!(outbox.offer(SUB, Lane::Durable, &plain(1..=3), 0), Offered::Queued);
