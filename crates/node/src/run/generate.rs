@@ -160,23 +160,19 @@ impl Task {
         let text = std::mem::take(&mut draft.pending);
         let kind = draft.kind.as_str();
         // A new part begins with the first text of its kind.
-        if draft.at == 0 {
-            draft.parts.push(Part {
-                part: draft.parts.len() as u32,
-                kind: kind.to_owned(),
-                text: String::new(),
-            });
-        }
-        let Some(part) = draft.parts.last_mut() else { return Ok(()) };
-        let body = records::delta(part.part, kind, draft.at, text.clone());
+        let part = draft.parts.len() as u32 - u32::from(draft.at > 0);
+        let body = records::delta(part, kind, draft.at, text.clone());
         match self.run.write_log(node, Kind::RunDelta, body).await {
             Ok(_) => {
-                part.text.push_str(&text);
                 draft.at += text.encode_utf16().count() as u64;
+                match draft.parts.get_mut(part as usize) {
+                    Some(begun) => begun.text.push_str(&text),
+                    None => draft.parts.push(Part { part, kind: kind.to_owned(), text }),
+                }
                 draft.flushed_ms = Some(node.host.monotonic_ms());
                 Ok(())
             }
-            // What readers never saw is not in the ending either.
+            // What readers never saw is not in the ending either, not even as an empty part.
             Err(refusal) => Err((Status::Error, Some(refusal.message.into_owned()))),
         }
     }
