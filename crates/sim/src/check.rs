@@ -160,11 +160,6 @@ impl Check {
 
     // ------------------------------------------------------------------------------------------------------ reading
 
-    /// A client is to follow from the beginning, as after a total loss of its memory.
-    pub fn forgets(&self, reader: &Reader) {
-        lock(&self.0).readers.remove(reader);
-    }
-
     /// Where a reader stands, if it ever was told.
     pub fn position(&self, reader: &Reader) -> Option<At> {
         lock(&self.0).readers.get(reader)?.at

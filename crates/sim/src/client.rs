@@ -368,7 +368,7 @@ impl Client {
                 sub.wanted = false;
                 self.world.trace.count("run logs gone");
             }
-            100 | 111 => {}
+            100 | 110 | 111 => {}
             _ => self.world.check.break_off(format!("I13 live: {channel} may not be followed: {code}")),
         }
     }

@@ -108,11 +108,6 @@ impl Medium {
         lock(&self.0).died
     }
 
-    /// Bytes allocated.
-    pub fn used(&self) -> u64 {
-        used(&lock(&self.0))
-    }
-
     /// The machine's power fails: of what was not synced, whatever the seed says survives.
     pub fn cut_power(&self) {
         let mut inner = lock(&self.0);

@@ -77,7 +77,7 @@ pub enum Stuck {
 }
 
 /// Steps of one run at most.
-const STEPS_MAX: u64 = 3_000_000;
+const STEPS_MAX: u64 = 1_000_000;
 
 impl Executor {
     /// Nothing yet, at time 0.

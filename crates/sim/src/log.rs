@@ -198,8 +198,18 @@ impl SimLog {
         let unknown = *lock(&self.unknown);
         if matches!(entry, Entry::Batch { .. }) && self.seed.chance(unknown) {
             self.trace.count("unknown appends");
-            if self.seed.chance(50) {
+            if self.seed.chance(30) {
                 return Box::pin(async { Appended::Unknown });
+            }
+            if self.seed.chance(50) {
+                // It is on its way, and whoever decides again meets it.
+                lock(&self.queue).push_back(Job { entry, durable, done });
+                self.filled.ring();
+                let (executor, us) = (self.executor.clone(), self.seed.between(0, 3_000));
+                return Box::pin(async move {
+                    executor.sleep_us(us).await;
+                    Appended::Unknown
+                });
             }
             lock(&self.queue).push_back(Job { entry, durable, done: done.clone() });
             self.filled.ring();

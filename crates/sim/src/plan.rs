@@ -202,7 +202,7 @@ impl Plan {
             faults: Vec::new(),
             lasts_ms: 2_000,
             store: Options {
-                segment_bytes: *seed.pick(&[64 << 10, 96 << 10, 256 << 10]),
+                segment_bytes: *seed.pick(&[192 << 10, 256 << 10, 512 << 10]),
                 cache_bytes: *seed.pick(&[0, 8 << 10, 256 << 10]),
                 copy_bytes: 4 << 10,
                 ..Options::default()
@@ -210,7 +210,8 @@ impl Plan {
             outbox_bytes_max,
             ping_ms: *seed.pick(&[1_000, 5_000, 25_000]),
             linger_ms: 600_000,
-            run_bytes_max: *seed.pick(&[600, 8 << 10]),
+            // A `run.end` says everything twice and escapes some of it, and must be at most a quarter of an outbox.
+            run_bytes_max: (outbox_bytes_max / 14).min(8 << 10),
             moods: Moods::default(),
         }
     }
@@ -249,8 +250,9 @@ pub fn namespaces(plan: &Plan) -> (Namespaces, GateRules) {
             join_leave: true,
             recover: true,
             run,
-            record_bytes_max: 1_500,
-            dedup_keys_max: 400,
+            record_bytes_max: 1_900,
+            // More than any seed writes: what is forgotten on purpose cannot be told from what is forgotten by mistake.
+            dedup_keys_max: 3_000,
             ..Namespace::closed(name)
         })
     };

@@ -91,7 +91,7 @@ impl Provider for Scripted {
             draw if draw < bounds[2] => End::Cut,
             _ => End::Done,
         };
-        let left = if self.seed.chance(moods.endless) { u64::MAX } else { self.seed.between(0, 80) };
+        let left = if self.seed.chance(moods.endless) { u64::MAX } else { self.seed.between(0, 50) };
         Box::new(Script {
             executor: self.executor.clone(),
             seed: self.seed.clone(),

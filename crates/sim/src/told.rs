@@ -42,8 +42,8 @@ pub enum Answer {
     RunStarted(String, String, u64),
     /// A page, and the newest position.
     Page(Vec<Shown>, At),
-    /// So many sessions.
-    Here(u64),
+    /// Who is there.
+    Here,
 }
 
 /// How a subscription begins.
@@ -77,10 +77,17 @@ impl Shown {
     pub fn of(record: &Record) -> Shown {
         let body = match record.kind {
             Kind::Tombstone => Bytes::from_static(b"null"),
-            _ => record.body.clone(),
+            Kind::Plain => record.body.clone(),
+            // As a client of the wire sees it, whose JSON library has its own order of names.
+            _ => canonical(&record.body),
         };
         Shown { offset: record.offset, body, of_run: record.kind.is_run() }
     }
+}
+
+/// The same JSON value in one way of writing it.
+pub fn canonical(body: &Bytes) -> Bytes {
+    serde_json::from_slice::<Value>(body).map_or_else(|_| body.clone(), |value| Bytes::from(value.to_string()))
 }
 
 // ------------------------------------------------------------------------------------------------------ without bytes
@@ -117,8 +124,7 @@ fn answer(reply: &Reply) -> Answer {
             let records = page.records.iter().map(Shown::of).collect();
             Answer::Page(records, (page.newest.epoch.0, page.newest.offset))
         }
-        Reply::Presence(members) => Answer::Here(members.len() as u64),
-        Reply::PresenceStats { clients, .. } => Answer::Here(u64::from(*clients)),
+        Reply::Presence(_) | Reply::PresenceStats { .. } => Answer::Here,
         Reply::Unsubscribed
         | Reply::Published
         | Reply::RunCancelled { .. }
@@ -247,11 +253,8 @@ fn read_answer(value: &Value) -> Result<Answer, String> {
     if let Some(page) = present(&value["history"]) {
         return Ok(Answer::Page(read_records(page), at(page).ok_or("a page without a position")?));
     }
-    if let Some(presence) = present(&value["presence"]) {
-        return Ok(Answer::Here(presence["presence"].as_object().map_or(0, |all| all.len() as u64)));
-    }
-    if let Some(stats) = present(&value["presence_stats"]) {
-        return Ok(Answer::Here(stats["num_clients"].as_u64().unwrap_or(0)));
+    if present(&value["presence"]).or(present(&value["presence_stats"])).is_some() {
+        return Ok(Answer::Here);
     }
     if let Some(data) = present(&value["rpc"]["data"]) {
         if let Some(run) = data["run"].as_str() {

@@ -10,6 +10,7 @@ use super::runs::parts_of;
 use super::{Book, Check, text};
 use crate::lock;
 use crate::provider::Given;
+use crate::told::Shown;
 
 /// A channel as it was read back from the store.
 #[derive(Clone, Debug)]
@@ -53,7 +54,8 @@ impl Book {
             ));
         }
         for record in &kept.records {
-            self.see(&kept.channel, (kept.epoch, record.offset), &record.body, "the log at the end");
+            let body = Shown::of(record).body;
+            self.see(&kept.channel, (kept.epoch, record.offset), &body, "the log at the end");
         }
         let shown_beyond = self.seen.keys().filter(|key| key.0 == kept.channel && key.1 == kept.epoch);
         if let Some(beyond) = shown_beyond.map(|key| key.2).max().filter(|offset| *offset > kept.newest) {

@@ -192,10 +192,14 @@ impl Client {
     pub(super) fn publish_refused(&mut self, id: usize, code: u16) {
         self.world.check.refused(id);
         self.world.trace.count("publishes refused");
+        let over = code == 110 && self.world.unix_ms() > self.token_until_ms;
         match code {
-            100 | 111 | 507 if self.world.check.attempted(id).key.is_some() => self.retries.push_back(id),
+            _ if over => self.session.leaves_ms = 0,
             100 | 111 | 507 => {}
             _ => self.world.check.break_off(format!("I13 live: a publish was refused with {code}")),
+        }
+        if self.world.check.attempted(id).key.is_some() {
+            self.retries.push_back(id);
         }
     }
 
@@ -221,7 +225,9 @@ impl Client {
     }
 
     pub(super) fn start_refused(&mut self, key: String, code: u16) {
+        let over = code == 110 && self.world.unix_ms() > self.token_until_ms;
         match code {
+            _ if over => self.starts.push_back((key, 20)),
             // Another one is active: it waits for its turn, but not for ever.
             409 if self.world.phase() == Phase::Wild => self.starts.push_back((key, 1)),
             409 => {}

@@ -6,7 +6,7 @@ use crate::seed::Seed;
 /// Adds it.
 pub fn add(plan: &mut Plan, seed: &Seed) {
     for _ in 0..seed.between(1, 3) {
-        let publishes = seed.between(20, 100) as u32;
+        let publishes = seed.between(50, 300) as u32;
         let mut writer = ClientPlan::writer(seed, plan.clients.len(), &["s:1", "t:1"], publishes);
         (writer.keyed, writer.repeats, writer.leaves_ms) = (100, 30, Some((30, 500)));
         plan.clients.push(writer);

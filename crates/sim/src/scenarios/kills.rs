@@ -6,9 +6,9 @@ use crate::seed::Seed;
 /// Adds it.
 pub fn add(plan: &mut Plan, seed: &Seed) {
     for _ in 0..seed.between(1, 3) {
-        let publishes = seed.between(30, 150) as u32;
+        let publishes = seed.between(100, 600) as u32;
         let mut writer = ClientPlan::writer(seed, plan.clients.len(), &["s:1", "o:1", "m:1"], publishes);
-        writer.gap_ms = (1, 60);
+        writer.gap_ms = (0, 30);
         plan.clients.push(writer);
     }
     plan.clients.push(ClientPlan::reader(seed, plan.clients.len(), &["s:1", "o:1", "m:1"]));

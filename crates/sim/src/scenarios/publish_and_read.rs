@@ -6,7 +6,7 @@ use crate::seed::Seed;
 /// Adds it.
 pub fn add(plan: &mut Plan, seed: &Seed) {
     for _ in 0..seed.between(1, 3) {
-        let publishes = seed.between(10, 80) as u32;
+        let publishes = seed.between(40, 300) as u32;
         let mut writer =
             ClientPlan::writer(seed, plan.clients.len(), &["s:1", "o:1", "m:1", "e:1"], publishes);
         writer.reads = 15;

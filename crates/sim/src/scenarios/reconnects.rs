@@ -5,7 +5,7 @@ use crate::seed::Seed;
 
 /// Adds it.
 pub fn add(plan: &mut Plan, seed: &Seed) {
-    let publishes = seed.between(30, 150) as u32;
+    let publishes = seed.between(100, 600) as u32;
     let mut writer = ClientPlan::writer(seed, plan.clients.len(), &["s:1", "o:1"], publishes);
     writer.leaves_ms = seed.chance(50).then_some((50, 800));
     plan.clients.push(writer);

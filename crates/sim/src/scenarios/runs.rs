@@ -21,7 +21,7 @@ pub fn add(plan: &mut Plan, seed: &Seed) {
         }
         plan.clients.push(reader);
     }
-    plan.moods = Moods { fails: 10, stalls: 10, cuts: 10, endless: 10 };
+    plan.moods = Moods { fails: 20, stalls: 10, cuts: 20, endless: 10 };
     for _ in 0..seed.between(0, 2) {
         let fault = match seed.below(4) {
             0 => Fault::Shutdown,

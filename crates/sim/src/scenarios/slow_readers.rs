@@ -5,9 +5,9 @@ use crate::seed::Seed;
 
 /// Adds it.
 pub fn add(plan: &mut Plan, seed: &Seed) {
-    let publishes = seed.between(60, 250) as u32;
+    let publishes = seed.between(300, 1_500) as u32;
     let mut writer = ClientPlan::writer(seed, plan.clients.len(), &["s:1", "s:2", "e:1"], publishes);
-    (writer.body_max, writer.burst, writer.gap_ms) = (1_200, seed.between(4, 16), (1, 40));
+    (writer.body_max, writer.burst, writer.gap_ms) = (1_200, seed.between(4, 16), (0, 12));
     plan.clients.push(writer);
     for _ in 0..seed.between(1, 4) {
         let mut reader = ClientPlan::reader(seed, plan.clients.len(), &["s:1", "s:2", "e:1"]);
