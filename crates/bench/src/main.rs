@@ -133,16 +133,18 @@ fn main() -> Result<()> {
         }
         anyhow::Ok(())
     };
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         tokio::select! {
             outcome = measured => outcome,
             // What was started ends, and scratch directories go.
             stopped = stop_signal() => stopped.and_then(|()| bail!("stopped")),
         }
-    })?;
+    });
 
     let mut out = std::io::stdout().lock();
+    // Also when a later part failed: what was measured was measured.
     writeln!(out, "{report}")?;
+    outcome?;
     if cli.quick {
         writeln!(out, "--quick: everything works; the figures mean nothing.")?;
     }

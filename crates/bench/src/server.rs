@@ -18,6 +18,8 @@ use crate::say;
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 /// How long a server may take to start, and to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The system chooses.
+const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 /// Long enough for HS256; of no use to anybody but this run.
 const SECRET: &str = "a secret of the bench, thirty-two bytes or more";
 
@@ -148,7 +150,7 @@ impl Server {
     pub fn start(binary: &Binary) -> Result<Server> {
         let directory = binary.scratch()?;
         let at = directory.path();
-        let (address, internal) = (free_port()?, free_port()?);
+        let [address, internal] = free_addresses()?;
         fs::write(at.join("token"), SECRET)?;
         let config = format!(
             "[server]\nlisten = \"{address}\"\ninternal_listen = \"{internal}\"\n[data]\ndir = \"data\"\n\
@@ -271,8 +273,10 @@ fn is_ready(internal: SocketAddr) -> bool {
     ask().is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200"))
 }
 
-fn free_port() -> Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+fn free_addresses() -> Result<[SocketAddr; 2]> {
+    // Both are held until both are known: else they may be the same.
+    let (one, other) = (TcpListener::bind(ANY_PORT)?, TcpListener::bind(ANY_PORT)?);
+    Ok([one.local_addr()?, other.local_addr()?])
 }
 
 #[cfg(test)]
