@@ -84,8 +84,7 @@ impl Node {
             state.empty_ring();
             state.changed();
         }
-        channel.save(self).await;
-        Ok(())
+        channel.save(self).await
     }
 
     /// Who is in a channel.

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
 use fireside_core::channel::{self as core, Answer, Presence};
 use fireside_core::gate::{Admitted, Write};
@@ -41,8 +41,16 @@ pub(crate) struct State {
     pub(crate) shards: Vec<Arc<Shard>>,
     /// Records since the last checkpoint.
     unsaved: u64,
+    /// So many make a checkpoint due; more after one that failed.
+    save_at: u64,
     used_ms: u64,
-    pub(crate) sleepers: Vec<Waker>,
+    sleepers: Vec<Waker>,
+    /// How often the sleepers were woken: who sleeps on since the last time need not be added again.
+    roused: u64,
+    /// Checkpoints that others asked whoever drives for, and those that were answered, and how the last one went.
+    saves_asked: u64,
+    saves_done: u64,
+    saved: Result<(), Refusal>,
     /// A start of a run is under way; others wait for their turn.
     pub(crate) starting: bool,
 }
@@ -91,6 +99,14 @@ struct Round {
     began_ms: u64,
 }
 
+/// What the driver does next.
+enum Next {
+    Append(Round),
+    Save,
+    /// Nothing is pending: the driver ends.
+    Rest,
+}
+
 impl Channel {
     pub(crate) fn new(node: &Node, name: ChannelName, policy: Arc<Namespace>) -> Arc<Self> {
         let has_log = policy.history.is_some();
@@ -120,8 +136,13 @@ impl Channel {
                 presence: Presence::default(),
                 shards: Vec::new(),
                 unsaved: 0,
+                save_at: limits::CHECKPOINT_RECORDS,
                 used_ms: node.host.monotonic_ms(),
                 sleepers: Vec::new(),
+                roused: 0,
+                saves_asked: 0,
+                saves_done: 0,
+                saved: Ok(()),
                 starting: false,
             }),
         })
@@ -155,7 +176,7 @@ impl Channel {
                 Life::Failed(refusal) => Some((refusal.clone(), std::mem::take(&mut state.waiting))),
                 _ => None,
             };
-            (std::mem::take(&mut state.sleepers), refused)
+            (state.rouse(), refused)
         };
         if let Some((refusal, waiting)) = refused {
             for one in waiting {
@@ -171,19 +192,33 @@ impl Channel {
 
     /// Ready when the channel is awake.
     pub(crate) async fn awake(&self) -> Result<(), Refusal> {
-        poll_fn(|cx| self.poll_awake(cx)).await
+        self.wait_until(|state| match &state.life {
+            Life::Awake(_) => Some(Ok(())),
+            Life::Failed(refusal) => Some(Err(refusal.clone())),
+            Life::Waking => None,
+        })
+        .await
     }
 
-    fn poll_awake(&self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
-        let mut state = lock(&self.state);
-        match &state.life {
-            Life::Awake(_) => Poll::Ready(Ok(())),
-            Life::Failed(refusal) => Poll::Ready(Err(refusal.clone())),
-            Life::Waking => {
-                state.sleepers.push(cx.waker().clone());
-                Poll::Pending
+    /// Looks at the state now and whenever its sleepers are roused, until there is an answer.
+    pub(crate) async fn wait_until<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
+        let mut asleep: Option<(u64, Waker)> = None;
+        poll_fn(|cx| {
+            let mut state = lock(&self.state);
+            if let Some(answer) = look(&mut state) {
+                return Poll::Ready(answer);
             }
-        }
+            // Polled for some other reason: its place among the sleepers is still there.
+            let is_there = asleep
+                .as_ref()
+                .is_some_and(|(roused, waker)| *roused == state.roused && waker.will_wake(cx.waker()));
+            if !is_there {
+                state.sleepers.push(cx.waker().clone());
+                asleep = Some((state.roused, cx.waker().clone()));
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     pub(crate) fn has_failed(&self) -> bool {
@@ -217,39 +252,66 @@ impl Channel {
 
     pub(crate) fn begin_to_save(self: &Arc<Self>, node: &Arc<Node>) {
         let (channel, node_of_task) = (self.clone(), node.clone());
-        node.host.spawn(Box::pin(async move { channel.save(&node_of_task).await }));
+        node.host.spawn(Box::pin(async move { drop(channel.save(&node_of_task).await) }));
     }
 
-    /// Writes a checkpoint, unless somebody drives: the driver writes its own.
-    pub(crate) async fn save(self: &Arc<Self>, node: &Arc<Node>) {
-        {
+    /// Writes a checkpoint of everything up to now, if there is something to say; while somebody drives, the driver does.
+    ///
+    /// # Errors
+    /// The log cannot take it.
+    pub(crate) async fn save(self: &Arc<Self>, node: &Arc<Node>) -> Result<(), Refusal> {
+        let asked = {
             let mut state = lock(&self.state);
-            if state.driving || state.unsaved == 0 || !matches!(state.life, Life::Awake(_)) {
-                return;
+            if state.unsaved == 0 || !matches!(state.life, Life::Awake(_)) {
+                return Ok(());
             }
-            state.driving = true;
+            let is_driven = std::mem::replace(&mut state.driving, true);
+            state.saves_asked += u64::from(is_driven);
+            is_driven.then_some(state.saves_asked)
+        };
+        if let Some(asked) = asked {
+            let done = |state: &mut State| (state.saves_done >= asked).then(|| state.saved.clone());
+            return self.wait_until(done).await;
         }
-        self.checkpoint(node).await;
-        lock(&self.state).driving = false;
-        self.drive_if_needed(node);
+        loop {
+            let saved = self.checkpoint(node).await;
+            let mut state = lock(&self.state);
+            if state.saves_done == state.saves_asked {
+                state.driving = false;
+                drop(state);
+                self.drive_if_needed(node);
+                return saved;
+            }
+        }
     }
 
-    async fn checkpoint(&self, node: &Node) {
-        let (checkpoint, unsaved) = {
+    /// Called by whoever drives.
+    async fn checkpoint(&self, node: &Node) -> Result<(), Refusal> {
+        let (checkpoint, unsaved, asked) = {
             let mut state = lock(&self.state);
             let now_ms = node.host.now_ms();
-            let unsaved = state.unsaved;
-            let Some(core) = state.core_mut() else { return };
+            let (unsaved, asked) = (state.unsaved, state.saves_asked);
+            let Some(core) = state.core_mut() else { return Ok(()) };
             core.trim(now_ms);
-            (core.checkpoint(), unsaved)
+            (core.checkpoint(), unsaved, asked)
         };
-        match node.log.checkpoint(&self.name, self.durability(), checkpoint).await {
-            Ok(()) => {
-                let mut state = lock(&self.state);
-                state.unsaved = state.unsaved.saturating_sub(unsaved);
-            }
-            Err(_) => node.say(Fact::LogFault { what: "checkpoint" }),
+        let saved = node.log.checkpoint(&self.name, self.durability(), checkpoint).await;
+        let (saved, sleepers) = {
+            let mut state = lock(&self.state);
+            state.save_at = match saved {
+                Ok(()) => limits::CHECKPOINT_RECORDS,
+                Err(_) => state.unsaved.max(limits::CHECKPOINT_RECORDS) + limits::CHECKPOINT_RECORDS / 64,
+            };
+            state.unsaved -= if saved.is_ok() { unsaved } else { 0 };
+            state.saved = saved.map_err(|fault| refusal_of(&fault));
+            state.saves_done = asked;
+            (state.saved.clone(), state.rouse())
+        };
+        if saved.is_err() {
+            node.say(Fact::LogFault { what: "checkpoint" });
         }
+        sleepers.into_iter().for_each(Waker::wake);
+        saved
     }
 
     // ----------------------------------------------------------------------------------------------------- writing
@@ -297,40 +359,49 @@ impl Channel {
     }
 
     async fn drive(self: Arc<Self>, node: &Arc<Node>) {
-        while let Some(round) = self.gather(node) {
-            match node.log.append(round.batch.clone(), self.durability()).await {
-                Appended::Accepted => self.commit(node, round).await,
-                Appended::Refused(fault) => {
-                    node.say(Fact::LogFault { what: "append" });
-                    self.refuse(node, round, &fault);
-                }
-                Appended::Conflict | Appended::Unknown => self.reconsider(node, round).await,
-            }
-            if lock(&self.state).unsaved >= limits::CHECKPOINT_RECORDS {
-                self.checkpoint(node).await;
+        loop {
+            match self.gather(node) {
+                Next::Rest => return,
+                // Whoever asked is told how it went.
+                Next::Save => drop(self.checkpoint(node).await),
+                Next::Append(round) => match node.log.append(round.batch.clone(), self.durability()).await {
+                    Appended::Accepted => self.commit(node, round).await,
+                    Appended::Refused(fault) => {
+                        node.say(Fact::LogFault { what: "append" });
+                        self.refuse(node, round, &fault);
+                    }
+                    Appended::Conflict | Appended::Unknown => self.reconsider(node, round).await,
+                },
             }
         }
     }
 
-    /// Takes what waits, decides it, and answers what needs no append. `None` ends the driver: nothing is pending.
-    fn gather(self: &Arc<Self>, node: &Arc<Node>) -> Option<Round> {
+    /// Takes what waits, decides it, and answers what needs no append. A checkpoint that is due goes first.
+    fn gather(self: &Arc<Self>, node: &Arc<Node>) -> Next {
         let bytes_max = node.settings.outbox_bytes_max / 4;
         loop {
             let (decision, waiting) = {
                 let mut state = lock(&self.state);
-                let waiting = state.take_waiting(bytes_max);
-                if waiting.is_empty() {
-                    state.driving = false;
-                    return None;
+                if state.must_save() {
+                    return Next::Save;
                 }
-                let core = state.core_mut()?;
-                let proposal = proposal_id(&*node.host);
-                (core.decide(waiting.iter().map(|one| &one.write), proposal, node.host.now_ms()), waiting)
+                let waiting = state.take_waiting(bytes_max);
+                let now_ms = node.host.now_ms();
+                match state.core_mut() {
+                    Some(core) if !waiting.is_empty() => {
+                        let proposal = proposal_id(&*node.host);
+                        (core.decide(waiting.iter().map(|one| &one.write), proposal, now_ms), waiting)
+                    }
+                    _ => {
+                        state.driving = false;
+                        return Next::Rest;
+                    }
+                }
             };
             match decision.batch {
                 Some(batch) => {
                     let began_ms = node.host.monotonic_ms();
-                    return Some(Round { batch, waiting, answers: decision.answers, began_ms });
+                    return Next::Append(Round { batch, waiting, answers: decision.answers, began_ms });
                 }
                 None => self.answer(node, waiting, decision.answers),
             }
@@ -355,9 +426,10 @@ impl Channel {
     }
 
     fn refuse(self: &Arc<Self>, node: &Arc<Node>, round: Round, fault: &LogFault) {
+        // A refusal, too, may have been decided by what was to be written and is not: it is asked for again.
         let refused = |answer| match answer {
-            Answer::Written { .. } => Answer::Refused(refusal_of(fault)),
-            other => other,
+            Answer::Known { .. } => answer,
+            Answer::Written { .. } | Answer::Refused(_) => Answer::Refused(refusal_of(fault)),
         };
         self.answer(node, round.waiting, round.answers.into_iter().map(refused).collect());
     }
@@ -465,6 +537,16 @@ impl State {
             Life::Awake(core) => Some(core),
             _ => None,
         }
+    }
+
+    /// Everybody who waits for a change of this state; to be woken once the lock is given back.
+    pub(crate) fn rouse(&mut self) -> Vec<Waker> {
+        self.roused += 1;
+        std::mem::take(&mut self.sleepers)
+    }
+
+    fn must_save(&self) -> bool {
+        self.saves_asked > self.saves_done || self.unsaved >= self.save_at
     }
 
     /// Something was done to the channel beside its log that the next checkpoint must say.

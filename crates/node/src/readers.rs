@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
+use std::task::{Poll, Waker};
 
 use fireside_core::outbox::SubId;
 use fireside_core::{Batch, Event, Fact, limits};
@@ -47,6 +47,11 @@ pub(crate) struct Shard {
 struct Queue {
     ops: VecDeque<Op>,
     draining: bool,
+    /// How many were ever queued, and how many of those are done.
+    queued: u64,
+    done: u64,
+    /// Who waits for somebody else's draining.
+    waiting: Vec<Waker>,
 }
 
 impl Shard {
@@ -68,7 +73,9 @@ impl Shard {
             Op::Records(_) | Op::Passing(_) if self.is_empty() => return,
             _ => {}
         }
-        lock(&self.queue).ops.push_back(op);
+        let mut queue = lock(&self.queue);
+        queue.queued += 1;
+        queue.ops.push_back(op);
     }
 
     /// Drains a small shard at once, and leaves a large one to a task that yields.
@@ -87,10 +94,11 @@ impl Shard {
         node.host.spawn(Box::pin(async move { shard.drain(&node_of_task).await }));
     }
 
-    /// Drains it, unless somebody does already.
+    /// Drains it, or waits until somebody else, who does already, has done all that is queued by now: else the next batch would
+    /// not wait for the readers, and the queue would have no end.
     pub(crate) async fn drain(&self, node: &Arc<Node>) {
         if !self.begin() {
-            return;
+            return self.drained().await;
         }
         while let Some(op) = self.next() {
             let mut readers = std::mem::take(&mut *lock(&self.readers));
@@ -108,15 +116,32 @@ impl Shard {
         !std::mem::replace(&mut queue.draining, true)
     }
 
-    /// The next thing to do; with `None`, whoever pushes next must drain anew.
+    /// The next thing to do; with `None`, whoever pushes next must drain anew. Asked for by whoever drains, once the one before is done.
     fn next(&self) -> Option<Op> {
         let mut queue = lock(&self.queue);
+        queue.done = queue.queued - queue.ops.len() as u64;
+        let waiting = std::mem::take(&mut queue.waiting);
         let op = queue.ops.pop_front();
         if op.is_none() {
             queue.draining = false;
             queue.ops.shrink_to(0);
         }
+        drop(queue);
+        waiting.into_iter().for_each(Waker::wake);
         op
+    }
+
+    async fn drained(&self) {
+        let until = lock(&self.queue).queued;
+        poll_fn(|cx| {
+            let mut queue = lock(&self.queue);
+            if queue.done >= until || !queue.draining {
+                return Poll::Ready(());
+            }
+            queue.waiting.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 
     fn perform_at_once(&self, node: &Arc<Node>, op: &Op, readers: &mut Vec<Reader>) {
@@ -202,7 +227,7 @@ pub(crate) async fn drain_all(node: &Arc<Node>, shards: &[Arc<Shard>]) {
     if others.is_empty() {
         return first.drain(node).await;
     }
-    let left = Arc::new((AtomicUsize::new(others.len()), Mutex::new(None::<std::task::Waker>)));
+    let left = Arc::new((AtomicUsize::new(others.len()), Mutex::new(None::<Waker>)));
     for shard in others {
         let (shard, node_of_task, left) = (shard.clone(), node.clone(), left.clone());
         node.host.spawn(Box::pin(async move {

@@ -8,9 +8,8 @@ mod generate;
 mod settle;
 
 use std::collections::BTreeMap;
-use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
+use std::task::Waker;
 
 use fireside_core::channel::run::{self as records, Ending, Status};
 use fireside_core::command::{CancelRun, StartRun};
@@ -207,15 +206,7 @@ struct StartTurn(Arc<Channel>);
 
 impl StartTurn {
     async fn take(channel: &Arc<Channel>) -> StartTurn {
-        poll_fn(|cx| {
-            let mut state = lock(&channel.state);
-            if !std::mem::replace(&mut state.starting, true) {
-                return Poll::Ready(());
-            }
-            state.sleepers.push(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
+        channel.wait_until(|state| (!std::mem::replace(&mut state.starting, true)).then_some(())).await;
         StartTurn(channel.clone())
     }
 }
@@ -225,7 +216,7 @@ impl Drop for StartTurn {
         let sleepers = {
             let mut state = lock(&self.0.state);
             state.starting = false;
-            std::mem::take(&mut state.sleepers)
+            state.rouse()
         };
         for sleeper in sleepers {
             sleeper.wake();

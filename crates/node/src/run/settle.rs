@@ -96,7 +96,7 @@ pub(crate) async fn settle_all(node: &Arc<Node>) {
             settle_listed(node, &name, &run).await;
         }
     }
-    list_channel.save(node).await;
+    let _ = list_channel.save(node).await;
 }
 
 /// The channel's open runs decide; the list only said where to look.
@@ -195,7 +195,7 @@ async fn forget(node: &Arc<Node>, log: &ChannelName, channel: &ChannelName, id: 
         state.empty_ring();
         state.changed();
     }
-    awake_log.save(node).await;
+    let _ = awake_log.save(node).await;
     let _ = node.log.forget(log, policy.durability).await;
     if let Some(policy) = node.gate.policy(channel)
         && let Ok(channel) = awake(node, channel, &policy).await
