@@ -26,6 +26,12 @@ pub(super) struct Task {
     pub(super) input: Bytes,
 }
 
+/// What `run.end` holds beside its texts, and each of its parts beside its own: with these it fits a quarter of an outbox.
+const ENVELOPE_BYTES: usize = 8 * 1024;
+const PART_BYTES: usize = 64;
+/// Bytes of what a provider says went wrong.
+const REASON_BYTES_MAX: usize = 512;
+
 /// What happens next.
 enum Next {
     Stopped(Stop),
@@ -41,6 +47,8 @@ struct Draft {
     /// UTF-16 units of the current part that are written.
     at: u64,
     bytes: usize,
+    /// Bytes that `run.end` may still grow by.
+    end_room: usize,
     usage: Option<Usage>,
     finished: Option<String>,
     began_ms: u64,
@@ -52,7 +60,8 @@ impl Task {
     /// Generates to the end, and ends the run.
     pub(super) async fn drive(self, node: &Arc<Node>) {
         let prompt = self.prompt(node).await;
-        let mut draft = Draft::new(node.host.monotonic_ms());
+        let quarter = node.settings.outbox_bytes_max / 4;
+        let mut draft = Draft::new(node.host.monotonic_ms(), quarter - ENVELOPE_BYTES.min(quarter / 8));
         let (status, by, reason) = match prompt {
             Ok(prompt) => self.generate(node, prompt, &mut draft).await,
             Err(refusal) => (Status::Error, None, Some(refusal.message.into_owned())),
@@ -99,7 +108,10 @@ impl Task {
     ) -> Result<(), (Status, Option<String>)> {
         let (kind, mut text) = match piece {
             None => return Err(draft.verdict()),
-            Some(Err(fault)) => return Err((Status::Error, Some(fault.message))),
+            Some(Err(mut fault)) => {
+                fault.message.truncate(fault.message.floor_char_boundary(REASON_BYTES_MAX));
+                return Err((Status::Error, Some(fault.message)));
+            }
             Some(Ok(Piece::Finished(reason))) => {
                 draft.finished = Some(reason);
                 return Ok(());
@@ -112,22 +124,21 @@ impl Task {
             Some(Ok(Piece::Text { kind, text })) => (kind, text),
         };
         draft.heard_ms = now_ms;
-        let room = self.policy.text_bytes_max.saturating_sub(draft.bytes);
-        let is_over = text.len() > room;
-        if is_over {
-            text.truncate((0..=room).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
-        }
         if kind != draft.kind {
             self.flush(node, draft).await?;
             draft.kind = kind;
             draft.at = 0;
         }
+        let fits = draft.take_room(&text, self.policy.text_bytes_max);
+        let is_over = fits < text.len();
+        text.truncate(fits);
         draft.bytes += text.len();
         draft.pending.push_str(&text);
         if is_over {
+            let most = self.policy.text_bytes_max;
             return Err((
                 Status::Budget,
-                Some(format!("a run has at most {} bytes here", self.policy.text_bytes_max)),
+                Some(format!("a run has at most {most} bytes here, and its end must fit")),
             ));
         }
         let is_due = draft.flushed_ms.is_none_or(|flushed| now_ms >= flushed + self.policy.pace_ms);
@@ -216,19 +227,41 @@ fn text_of(record: &Record) -> Option<(Arc<str>, String)> {
 }
 
 impl Draft {
-    fn new(now_ms: u64) -> Self {
+    fn new(now_ms: u64, end_room: usize) -> Self {
         Draft {
             parts: Vec::new(),
             kind: PartKind::Text,
             pending: String::new(),
             at: 0,
             bytes: 0,
+            end_room,
             usage: None,
             finished: None,
             began_ms: now_ms,
             flushed_ms: None,
             heard_ms: now_ms,
         }
+    }
+
+    /// How much of `text` the run may still hold, by its own bound and by what it makes of `run.end`, where it stands escaped.
+    fn take_room(&mut self, text: &str, text_bytes_max: usize) -> usize {
+        let is_new_part = self.at == 0 && self.pending.is_empty();
+        let Some(mut room) = self.end_room.checked_sub(if is_new_part { PART_BYTES } else { 0 }) else {
+            return 0;
+        };
+        // Once in its part; what is for the reader, in the whole text too.
+        let times = if self.kind == PartKind::Text { 2 } else { 1 };
+        let mut fits = 0;
+        for char in text.chars() {
+            let bytes = times * escaped_bytes(char);
+            if self.bytes + fits + char.len_utf8() > text_bytes_max || bytes > room {
+                break;
+            }
+            room -= bytes;
+            fits += char.len_utf8();
+        }
+        self.end_room = room;
+        fits
     }
 
     /// When silence has lasted too long.
@@ -254,6 +287,15 @@ impl Draft {
             Some("content_filter") => (Status::Error, Some("the provider filtered the answer".to_owned())),
             Some(_) => (Status::Complete, None),
         }
+    }
+}
+
+/// What JSON makes of a character (RFC 8259 §7), as our encoder writes it.
+fn escaped_bytes(char: char) -> usize {
+    match char {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        '\0'..='\u{1f}' => 6,
+        _ => char.len_utf8(),
     }
 }
 

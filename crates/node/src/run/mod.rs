@@ -19,6 +19,7 @@ use fireside_core::{ChannelName, Code, Durability, Epoch, Fact, Kind, Refusal, R
 use crate::channel::{Channel, Placed};
 use crate::commands::awake;
 use crate::session::Session;
+use crate::slot::Slot;
 use crate::{Node, lock};
 
 pub(crate) use settle::{settle_all, settle_orphans};
@@ -77,6 +78,16 @@ impl Runs {
         handle
     }
 
+    /// The same, unless somebody drives or settles it already.
+    fn add_if_new(&self, run: &Arc<str>) -> bool {
+        let mut driven = lock(&self.driven);
+        let is_new = !driven.contains_key(run);
+        if is_new {
+            driven.insert(run.clone(), Arc::default());
+        }
+        is_new
+    }
+
     fn remove(&self, run: &str) {
         lock(&self.driven).remove(run);
     }
@@ -120,7 +131,11 @@ pub(crate) async fn start(
     let name = asked.channel.clone();
     let admitted = session.ask(node, Some(&name), |caller| node.gate.start_run(caller, asked))?;
     session.published_all(admitted.channel()).await;
-    let (run, log, epoch) = begin(node, &admitted).await?;
+    // A task of its own: what has begun goes on, or is taken back, whether whoever asked stays or not.
+    let begun = Slot::new();
+    let (node_of_task, slot) = (node.clone(), begun.clone());
+    node.host.spawn(Box::pin(async move { slot.fill(begin(&node_of_task, &admitted).await) }));
+    let (run, log, epoch) = begun.wait().await?;
     session.reply(id, Reply::RunStarted { run, channel: log, epoch });
     Ok(())
 }
@@ -159,6 +174,8 @@ async fn begin(
         tags: Vec::new(),
         author: admitted.principal().author(),
     };
+    // Known before it can be seen: whoever sees the start may cancel it.
+    let handle = node.runs.add(&run.id);
     let placed = match node.gate.run_record(&run.channel.name, started) {
         Ok(write) => run.channel.write(node, write).await,
         Err(refusal) => Err(refusal),
@@ -175,7 +192,6 @@ async fn begin(
         }
     }
     node.say(Fact::RunStarted);
-    let handle = node.runs.add(&run.id);
     if let Some(stop) = node.runs.take_early(&run.channel.name, &key.id, node.host.monotonic_ms()) {
         handle.stop(stop);
     }
@@ -229,53 +245,57 @@ impl Drop for StartTurn {
 impl Run {
     /// Writes into the run's own log.
     async fn write_log(&self, node: &Arc<Node>, kind: Kind, body: bytes::Bytes) -> Result<Placed, Refusal> {
-        self.write(node, &self.log, kind, body).await
-    }
-
-    async fn write(
-        &self,
-        node: &Arc<Node>,
-        channel: &Arc<Channel>,
-        kind: Kind,
-        body: bytes::Bytes,
-    ) -> Result<Placed, Refusal> {
-        let write =
-            Write { kind, body, key: None, expected: None, conflate: None, tags: Vec::new(), author: None };
-        channel.write(node, node.gate.run_record(&channel.name, write)?).await
+        write(node, &self.log, kind, body).await
     }
 
     /// Ends the run, whatever it takes: closes its log, then says so in its channel, then in the list; and after a while its log goes.
     async fn end(&self, node: &Arc<Node>, ending: &Ending) {
-        let body = ending.body(&self.id);
-        self.insist(node, &self.log, &body).await;
-        self.insist(node, &self.channel, &body).await;
-        node.runs.remove(&self.id);
-        node.say(Fact::RunEnded { status: ending.status.as_str() });
-        // Refused only when the store is full: the list is a hint, and the channel knows that the run is over.
-        let _ = settle::list(node, &self.channel, &self.id, settle::Listed::Ended).await;
+        insist(node, &self.log, &ending.body(&self.id)).await;
+        end_in_channel(node, &self.channel, &self.id, ending).await;
         settle::forget_later(node, self);
     }
 
     /// A run that never started leaves nothing.
     async fn abandon(&self, node: &Arc<Node>) {
+        node.runs.remove(&self.id);
         let ending =
             Ending { status: Status::Cancelled, parts: Vec::new(), usage: None, by: None, reason: None };
         let _ = self.write_log(node, Kind::RunEnd, ending.body(&self.id)).await;
         let _ = settle::list(node, &self.channel, &self.id, settle::Listed::Ended).await;
         settle::forget_later(node, self);
     }
+}
 
-    /// Writes a terminal record until it is there, or until somebody else's is.
-    async fn insist(&self, node: &Arc<Node>, channel: &Arc<Channel>, body: &bytes::Bytes) {
-        let mut wait_ms = 50;
-        while let Err(refusal) = self.write(node, channel, Kind::RunEnd, body.clone()).await {
-            if refusal.code == Code::NotAvailable || refusal.code == Code::UnknownChannel {
-                return;
-            }
-            node.host.sleep(wait_ms).await;
-            wait_ms = (wait_ms * 2).min(5_000);
+/// Says in its channel that a run has ended, then in the list.
+async fn end_in_channel(node: &Arc<Node>, channel: &Arc<Channel>, id: &Arc<str>, ending: &Ending) {
+    insist(node, channel, &ending.body(id)).await;
+    node.runs.remove(id);
+    node.say(Fact::RunEnded { status: ending.status.as_str() });
+    // Refused only when the store is full: the list is a hint, and the channel knows that the run is over.
+    let _ = settle::list(node, channel, id, settle::Listed::Ended).await;
+}
+
+/// Writes a terminal record until it is there, or until somebody else's is.
+async fn insist(node: &Arc<Node>, channel: &Arc<Channel>, body: &bytes::Bytes) {
+    let mut wait_ms = 50;
+    while let Err(refusal) = write(node, channel, Kind::RunEnd, body.clone()).await {
+        if refusal.code == Code::NotAvailable || refusal.code == Code::UnknownChannel {
+            return;
         }
+        node.host.sleep(wait_ms).await;
+        wait_ms = (wait_ms * 2).min(5_000);
     }
+}
+
+async fn write(
+    node: &Arc<Node>,
+    channel: &Arc<Channel>,
+    kind: Kind,
+    body: bytes::Bytes,
+) -> Result<Placed, Refusal> {
+    let write =
+        Write { kind, body, key: None, expected: None, conflate: None, tags: Vec::new(), author: None };
+    channel.write(node, node.gate.run_record(&channel.name, write)?).await
 }
 
 // -------------------------------------------------------------------------------------------------------------- cancel
@@ -322,7 +342,18 @@ pub(crate) async fn cancel(
             let key = cancel.key.unwrap_or_default();
             let until_ms = now_ms + EARLY_CANCEL_MS;
             node.runs.remember(EarlyCancel { channel: channel.name.clone(), key, until_ms, stop }, now_ms)?;
-            "remembered"
+            // The start may have come between the look above and the note: then it did not see the note.
+            let started =
+                lock(&channel.state).core().and_then(|core| core.run_started_by(&key, node.host.now_ms()));
+            let handle = started.and_then(|run| node.runs.find(&run));
+            match handle.and_then(|handle| Some((handle, node.runs.take_early(&channel.name, &key, now_ms)?)))
+            {
+                Some((handle, stop)) => {
+                    handle.stop(stop);
+                    "cancelled"
+                }
+                None => "remembered",
+            }
         }
     };
     session.reply(id, Reply::RunCancelled { status });

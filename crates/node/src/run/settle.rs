@@ -126,20 +126,28 @@ pub(crate) fn settle_orphans(node: &Arc<Node>, channel: &Arc<Channel>) {
     }
 }
 
-/// Ends one run: with its log's own ending if it has one, else as interrupted, its text kept.
+/// Ends one run: with its log's own ending if it has one, else as interrupted, its text kept. Whoever comes second waits for the first.
 async fn settle(node: &Arc<Node>, channel: &Arc<Channel>, open: &OpenRun) {
-    let Some(run) = find(node, channel, &open.run).await else { return };
-    let ending = match read_back(node, &run.log).await {
-        Ok(ending) => ending,
-        Err(_) => Ending {
-            status: Status::Interrupted,
-            parts: Vec::new(),
-            usage: None,
-            by: None,
-            reason: Some("the run's log could not be read".to_owned()),
-        },
+    if !node.runs.add_if_new(&open.run) {
+        while node.runs.find(&open.run).is_some() {
+            node.host.sleep(10).await;
+        }
+        return;
+    }
+    let unreadable = || Ending {
+        status: Status::Interrupted,
+        parts: Vec::new(),
+        usage: None,
+        by: None,
+        reason: Some("the run's log could not be read".to_owned()),
     };
-    run.end(node, &ending).await;
+    match find(node, channel, &open.run).await {
+        Some(run) => {
+            let ending = read_back(node, &run.log).await.unwrap_or_else(|_| unreadable());
+            run.end(node, &ending).await;
+        }
+        None => super::end_in_channel(node, channel, &open.run, &unreadable()).await,
+    }
 }
 
 async fn find(node: &Arc<Node>, channel: &Arc<Channel>, id: &Arc<str>) -> Option<Run> {
