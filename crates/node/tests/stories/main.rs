@@ -1,0 +1,6 @@
+//! Stories of one node, each told step by step: what a client sees whatever the log, the link or another client does in between.
+
+mod channels;
+mod host;
+mod runs;
+mod sessions;
