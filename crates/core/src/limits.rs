@@ -8,8 +8,6 @@ pub const USER_BYTES_MAX: usize = 255;
 pub const KEY_BYTES_MAX: usize = 128;
 /// Bytes of a conflation key.
 pub const CONFLATE_BYTES_MAX: usize = 64;
-/// Bytes of an rpc method's name.
-pub const METHOD_BYTES_MAX: usize = 64;
 /// Bytes of a token.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of a token's `info`.

@@ -136,15 +136,39 @@ pub struct Front<R> {
     reception: R,
     places: Places,
     refusals: Places,
-    counts: FrontCounts,
+    counts: Arc<FrontCounts>,
+}
+
+impl FrontCounts {
+    /// The counts in Prometheus's text format, version 0.0.4.
+    pub fn render(&self) -> String {
+        let counts = [
+            ("accepted", "Connections accepted", &self.accepted),
+            ("crowded_out", "Connections refused because all places were taken", &self.crowded_out),
+            ("too_slow", "Connections whose first head did not arrive in time", &self.too_slow),
+            ("refused", "Malformed or too large heads, and handshakes that were refused", &self.refused),
+            ("websockets", "WebSockets opened", &self.sockets),
+            ("http", "Connections handed to the HTTP side", &self.others),
+        ];
+        let family = |(name, help, count): (&str, &str, &AtomicU64)| {
+            let (name, count) = (format!("fireside_door_{name}_total"), count.load(Ordering::Relaxed));
+            format!("# HELP {name} {help}.\n# TYPE {name} counter\n{name} {count}\n")
+        };
+        counts.into_iter().map(family).collect()
+    }
 }
 
 impl<R: Reception> Front<R> {
     /// A door that is not open yet.
     pub fn new(rules: FrontRules, reception: R) -> Arc<Self> {
+        Front::counted(rules, reception, Arc::default())
+    }
+
+    /// The same, whose counts somebody watches.
+    pub fn counted(rules: FrontRules, reception: R, counts: Arc<FrontCounts>) -> Arc<Self> {
         let places = Places::new(rules.connections_max);
         let refusals = Places::new(REFUSALS_MAX);
-        Arc::new(Front { rules, reception, places, refusals, counts: FrontCounts::default() })
+        Arc::new(Front { rules, reception, places, refusals, counts })
     }
 
     /// What happened so far.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use fireside_core::Facts;
 use fireside_core::gate::{Gate, Rules};
-use fireside_core::{Facts, limits};
 use fireside_node::ports::{Provider, Solo};
 use fireside_node::{Node, Parts, Settings};
 use fireside_wire::centrifuge_json::CentrifugeJson;
@@ -19,7 +19,7 @@ use tracing::info;
 use crate::carrier::handshake::{HandshakeRules, Origins};
 use crate::carrier::websocket::SocketLimits;
 use crate::config::{self, Config};
-use crate::front::{Front, FrontRules, Links, PeerInfo, Rewound};
+use crate::front::{Front, FrontCounts, FrontRules, Links, PeerInfo, Rewound};
 use crate::host::TokioHost;
 use crate::http::HttpLimits;
 use crate::http::api::{Api, ApiKeys};
@@ -76,8 +76,12 @@ impl Running {
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
         let internal = listen(config.server.internal_listen, "internal_listen").await?;
         let (internal_stopping, until) = watch::channel(false);
-        let rendered = metrics.clone();
-        let inside = Internal { readiness: readiness.clone(), metrics: Arc::new(move || rendered.render()) };
+        let counts = Arc::new(FrontCounts::default());
+        let (watched, rendered) = (counts.clone(), metrics.clone());
+        let inside = Internal {
+            readiness: readiness.clone(),
+            metrics: Arc::new(move || rendered.render() + &watched.render()),
+        };
         tokio::spawn(Arc::new(inside).serve(internal, until));
 
         let facts: Arc<dyn Facts> = Arc::new(Fan::new(vec![metrics, Arc::new(FactLog::default())]));
@@ -92,7 +96,7 @@ impl Running {
         let api_keys = config.api_keys.iter().map(|key| (key.id.as_str(), key.secret.bytes()));
         let api = Api::new(Arc::new(OneNode::new(node.clone())), ApiKeys::new(api_keys), facts);
         let router = Arc::new(Router::new(api, fallback, HttpLimits::default()));
-        let front = Front::new(front_rules(config), reception(node.clone(), router, until));
+        let front = Front::counted(front_rules(config), reception(node.clone(), router, until), counts);
         let door = front.clone();
         let connections = Box::new(move || door.connections());
         let accepting = tokio::spawn(async move {
@@ -204,7 +208,7 @@ fn front_rules(config: &Config) -> FrontRules {
         handshake: HandshakeRules { origins, ..HandshakeRules::default() },
         socket: SocketLimits::for_records(config.session.record_bytes_max),
         // Room for the HTTP side beside all sessions.
-        connections_max: config.session.sessions_max.min(limits::SESSIONS_MAX) + 1_000,
+        connections_max: config.session.sessions_max + 1_000,
         ..FrontRules::production()
     }
 }

@@ -59,7 +59,6 @@ fn fixed() -> Vec<(&'static str, String)> {
         ("names in one capability", limits::CAP_NAMES_MAX.to_string()),
         ("publish key", size(limits::KEY_BYTES_MAX)),
         ("conflation key", size(limits::CONFLATE_BYTES_MAX)),
-        ("name of an rpc method", size(limits::METHOD_BYTES_MAX)),
         ("tags of one record", limits::TAGS_MAX.to_string()),
         ("name or value of a tag", size(limits::TAG_BYTES_MAX)),
         ("nesting of a JSON body", limits::JSON_DEPTH_MAX.to_string()),

@@ -79,7 +79,7 @@ pub struct Token {
     pub issuers: Vec<Issuer>,
     /// The `aud` that is required.
     pub audience: Option<String>,
-    /// The longest time between `iat` (or now) and `exp`, in seconds.
+    /// How long a token may still be good for when it is used, in seconds.
     pub lifetime_max_s: u64,
     /// A token without `exp` is refused.
     pub exp_required: bool,
