@@ -364,14 +364,31 @@ impl Channel {
                 Next::Rest => return,
                 // Whoever asked is told how it went.
                 Next::Save => drop(self.checkpoint(node).await),
-                Next::Append(round) => match node.log.append(round.batch.clone(), self.durability()).await {
-                    Appended::Accepted => self.commit(node, round).await,
-                    Appended::Refused(fault) => {
-                        node.say(Fact::LogFault { what: "append" });
-                        self.refuse(node, round, &fault);
+                Next::Append(round) => self.append(node, round).await,
+            }
+        }
+    }
+
+    /// Appends until it is certain what became of it.
+    async fn append(self: &Arc<Self>, node: &Arc<Node>, mut round: Round) {
+        let mut unknown = false;
+        loop {
+            match node.log.append(round.batch.clone(), self.durability()).await {
+                Appended::Accepted => return self.commit(node, round).await,
+                Appended::Refused(fault) => {
+                    node.say(Fact::LogFault { what: "append" });
+                    if !unknown {
+                        return self.refuse(node, round, &fault);
                     }
-                    Appended::Conflict | Appended::Unknown => self.reconsider(node, round).await,
-                },
+                    // This one was, but one of which nobody knows may still arrive.
+                    node.host.sleep(100).await;
+                }
+                Appended::Unknown => unknown = true,
+                Appended::Conflict => {}
+            }
+            match self.reconsider(node, round).await {
+                Some(again) => round = again,
+                None => return,
             }
         }
     }
@@ -435,7 +452,10 @@ impl Channel {
     }
 
     /// The log ends elsewhere, or nobody knows: read it, take in what is new, and decide again what is not there.
-    async fn reconsider(self: &Arc<Self>, node: &Arc<Node>, round: Round) {
+    ///
+    /// While the log has not moved, the same batch may still arrive: then it is given back, to be appended again under the same
+    /// proposal, of which the log takes one. Decided anew, it could be there twice.
+    async fn reconsider(self: &Arc<Self>, node: &Arc<Node>, round: Round) -> Option<Round> {
         let waking = loop {
             match node.log.wake(&self.name, self.durability()).await {
                 Ok(waking) => break waking,
@@ -446,14 +466,20 @@ impl Channel {
             }
         };
         let is_there = waking.tail.iter().any(|batch| batch.proposal == round.batch.proposal);
-        let shards = {
+        let expected = Position::new(round.batch.epoch, round.batch.first() - 1);
+        let (shards, has_moved) = {
             let mut state = lock(&self.state);
             let known = state.core().map(core::Channel::newest).unwrap_or_default();
             let fresh: Vec<_> =
                 waking.tail.iter().filter(|batch| batch.first() > known.offset).cloned().collect();
             state.awaken(self, waking, node.host.now_ms());
-            fresh.iter().flat_map(|batch| state.hand_out(batch)).collect::<Vec<_>>()
+            let has_moved = state.core().is_none_or(|core| core.newest() != expected);
+            (fresh.iter().flat_map(|batch| state.hand_out(batch)).collect::<Vec<_>>(), has_moved)
         };
+        if !is_there && !has_moved {
+            node.host.sleep(10).await;
+            return Some(round);
+        }
         if is_there {
             self.answer(node, round.waiting, round.answers);
         } else {
@@ -464,6 +490,7 @@ impl Channel {
             }
         }
         drain_all(node, &shards).await;
+        None
     }
 
     /// Tells every asker, and writes each session's replies together.
