@@ -76,14 +76,7 @@ impl Node {
         let asked = History { channel: channel.to_owned(), ..History::default() };
         let admitted = self.gate.history(caller(self, who), asked)?;
         let channel = awake(self, admitted.channel(), admitted.policy()).await?;
-        {
-            let mut state = lock(&channel.state);
-            if let Some(core) = state.core_mut() {
-                core.remove_history();
-            }
-            state.empty_ring();
-            state.changed();
-        }
+        lock(&channel.state).remove_history();
         channel.save(self).await
     }
 

@@ -41,6 +41,8 @@ pub(crate) struct State {
     pub(crate) shards: Vec<Arc<Shard>>,
     /// Records since the last checkpoint.
     unsaved: u64,
+    /// Where history was removed, until a checkpoint says so.
+    removed: Option<Position>,
     /// So many make a checkpoint due; more after one that failed.
     save_at: u64,
     used_ms: u64,
@@ -136,6 +138,7 @@ impl Channel {
                 presence: Presence::default(),
                 shards: Vec::new(),
                 unsaved: 0,
+                removed: None,
                 save_at: limits::CHECKPOINT_RECORDS,
                 used_ms: node.host.monotonic_ms(),
                 sleepers: Vec::new(),
@@ -287,13 +290,13 @@ impl Channel {
 
     /// Called by whoever drives.
     async fn checkpoint(&self, node: &Node) -> Result<(), Refusal> {
-        let (checkpoint, unsaved, asked) = {
+        let (checkpoint, unsaved, asked, removed) = {
             let mut state = lock(&self.state);
             let now_ms = node.host.now_ms();
-            let (unsaved, asked) = (state.unsaved, state.saves_asked);
+            let (unsaved, asked, removed) = (state.unsaved, state.saves_asked, state.removed);
             let Some(core) = state.core_mut() else { return Ok(()) };
             core.trim(now_ms);
-            (core.checkpoint(), unsaved, asked)
+            (core.checkpoint(), unsaved, asked, removed)
         };
         let saved = node.log.checkpoint(&self.name, self.durability(), checkpoint).await;
         let (saved, sleepers) = {
@@ -302,7 +305,10 @@ impl Channel {
                 Ok(()) => limits::CHECKPOINT_RECORDS,
                 Err(_) => state.unsaved.max(limits::CHECKPOINT_RECORDS) + limits::CHECKPOINT_RECORDS / 64,
             };
-            state.unsaved -= if saved.is_ok() { unsaved } else { 0 };
+            if saved.is_ok() {
+                state.unsaved -= unsaved;
+                state.removed = state.removed.filter(|last| Some(*last) != removed);
+            }
             state.saved = saved.map_err(|fault| refusal_of(&fault));
             state.saves_done = asked;
             (state.saved.clone(), state.rouse())
@@ -576,11 +582,6 @@ impl State {
         self.saves_asked > self.saves_done || self.unsaved >= self.save_at
     }
 
-    /// Something was done to the channel beside its log that the next checkpoint must say.
-    pub(crate) fn changed(&mut self) {
-        self.unsaved += 1;
-    }
-
     pub(crate) fn used(&mut self, now_ms: u64) {
         self.used_ms = now_ms;
     }
@@ -634,6 +635,10 @@ impl State {
             core.absorb(batch);
             self.unsaved += batch.records.len() as u64;
             self.keep_in_ring(batch);
+        }
+        if let Some(last) = self.removed {
+            core.remove_until(last);
+            self.unsaved += 1;
         }
         core.trim(now_ms);
         self.life = Life::Awake(Box::new(core));
@@ -693,10 +698,15 @@ impl State {
         }
     }
 
-    /// History was removed: nothing of it is handed to anybody any more.
-    pub(crate) fn empty_ring(&mut self) {
+    /// Removes history: nothing of it is handed to anybody any more, and the next checkpoint says so.
+    pub(crate) fn remove_history(&mut self) {
+        if let Some(core) = self.core_mut() {
+            core.remove_history();
+            self.removed = self.core().map(core::Channel::newest);
+        }
         self.ring.clear();
         self.ring_bytes = 0;
+        self.unsaved += 1;
     }
 
     /// Queues a batch for every reader. Answers the shards to drain once the lock is given back.

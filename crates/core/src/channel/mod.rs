@@ -240,8 +240,16 @@ impl Channel {
 
     /// Removes all records and keeps everything else: same epoch, same newest, same keys.
     pub fn remove_history(&mut self) {
-        self.oldest = self.newest + 1;
-        self.marks.clear();
+        self.remove_until(self.newest());
+    }
+
+    /// Removes the records up to a position of this epoch.
+    pub fn remove_until(&mut self, last: Position) {
+        if last.epoch != self.epoch {
+            return;
+        }
+        self.oldest = self.oldest.max(last.offset.min(self.newest) + 1);
+        while self.marks.pop_front_if(|mark| mark.offset < self.oldest).is_some() {}
     }
 
     /// All that this channel must remember besides its records.

@@ -81,14 +81,7 @@ pub(crate) async fn settle_all(node: &Arc<Node>) {
     if listed.is_empty() {
         return;
     }
-    {
-        let mut state = lock(&list_channel.state);
-        if let Some(core) = state.core_mut() {
-            core.remove_history();
-        }
-        state.empty_ring();
-        state.changed();
-    }
+    lock(&list_channel.state).remove_history();
     for (run, (channel, state)) in listed {
         if state != Listed::Gone
             && let Ok(name) = ChannelName::parse(&channel)
@@ -195,14 +188,7 @@ pub(super) fn forget_later(node: &Arc<Node>, run: &Run) {
 async fn forget(node: &Arc<Node>, log: &ChannelName, channel: &ChannelName, id: &Arc<str>) {
     let Some(policy) = node.gate.policy(log) else { return };
     let Ok(awake_log) = awake(node, log, &policy).await else { return };
-    {
-        let mut state = lock(&awake_log.state);
-        if let Some(core) = state.core_mut() {
-            core.remove_history();
-        }
-        state.empty_ring();
-        state.changed();
-    }
+    lock(&awake_log.state).remove_history();
     let _ = awake_log.save(node).await;
     let _ = node.log.forget(log, policy.durability).await;
     if let Some(policy) = node.gate.policy(channel)

@@ -10,14 +10,14 @@ use crate::host::{Outcome, Shown, World};
 
 #[test]
 fn what_an_unknown_append_did_is_read_and_nothing_is_there_twice() {
-    for outcome in [Outcome::UnknownThere, Outcome::UnknownLost] {
+    for outcome in [Outcome::UnknownThere, Outcome::UnknownLost, Outcome::UnknownLate] {
         let world = World::new();
         let mut anna = world.client("anna");
         anna.subscribe("story:1", None);
         world.run();
         world.log.script("append story:1", outcome);
         let asked = [anna.publish("story:1", "1", None), anna.publish("story:1", "2", Some("a-key"))];
-        world.run();
+        world.pass_ms(1_000);
         let expected = [(1, "1".to_owned()), (2, "2".to_owned())];
         assert_eq!(world.log.records("story:1"), expected);
         assert_eq!(anna.offsets("story:1"), [1, 2]);
@@ -27,6 +27,18 @@ fn what_an_unknown_append_did_is_read_and_nothing_is_there_twice() {
                 .all(|id| matches!(anna.reply(*id), Some(Reply::PublishedAt { duplicate: false, .. })))
         );
     }
+}
+
+#[test]
+fn a_refusal_after_an_unknown_append_does_not_claim_that_nothing_is_there() {
+    let world = World::new();
+    let mut anna = world.client("anna");
+    world.log.script("append story:1", Outcome::UnknownLate);
+    world.log.script("append story:1", Outcome::Fails(LogFault::Full));
+    let asked = anna.publish("story:1", "1", None);
+    world.pass_ms(1_000);
+    assert_eq!(world.log.records("story:1").len(), 1);
+    assert!(matches!(anna.reply(asked), Some(Reply::PublishedAt { duplicate: false, .. })));
 }
 
 #[test]
@@ -82,6 +94,32 @@ fn removed_history_is_removed_for_good_once_it_is_said() {
     world.run();
     assert_eq!(*said.lock().unwrap(), Some(Ok(())));
     assert!(world.log.saved("story:1").is_some_and(|saved| saved.oldest > 1));
+}
+
+#[test]
+fn removed_history_stays_removed_when_the_channel_is_read_anew() {
+    let world = World::new();
+    let mut anna = world.client("anna");
+    anna.publish("story:1", "1", None);
+    world.run();
+    world.log.hold("append story:1");
+    anna.publish("story:1", "2", None);
+    world.run();
+    let node = world.node.clone();
+    world.tasks.add(async move {
+        node.remove_history(&Principal::backend("test"), "story:1").await.unwrap();
+    });
+    world.run();
+    world.log.script("append story:1", Outcome::UnknownThere);
+    world.log.release("append story:1");
+    world.pass_ms(1_000);
+    assert!(world.log.saved("story:1").is_some_and(|saved| saved.oldest == 2));
+    let asked = anna.history("story:1");
+    world.run();
+    match anna.reply(asked) {
+        Some(Reply::History(page)) => assert_eq!(page.records[0].offset, 2),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

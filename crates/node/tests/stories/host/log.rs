@@ -23,6 +23,7 @@ struct State {
     waiting: Vec<Waker>,
     script: BTreeMap<String, VecDeque<Outcome>>,
     calls: Vec<String>,
+    late: Vec<Arc<Batch>>,
 }
 
 #[derive(Clone, Default)]
@@ -42,6 +43,8 @@ pub enum Outcome {
     UnknownThere,
     /// Unknown, and it was not.
     UnknownLost,
+    /// Unknown, and it is there only after the log was read, before the next append.
+    UnknownLate,
 }
 
 impl MemoryLog {
@@ -128,7 +131,10 @@ impl Log for MemoryLog {
     fn append(&self, batch: Arc<Batch>, _: Durability) -> Soon<Appended> {
         let log = self.clone();
         Box::pin(async move {
-            match log.turn(format!("append {}", batch.channel)).await {
+            let scripted = log.turn(format!("append {}", batch.channel)).await;
+            let late = std::mem::take(&mut lock(&log.0).late);
+            late.into_iter().for_each(|batch| drop(log.store(batch)));
+            match scripted {
                 None | Some(Outcome::Works) => log.store(batch),
                 Some(Outcome::Fails(fault)) => Appended::Refused(fault),
                 Some(Outcome::UnknownThere) => {
@@ -136,6 +142,10 @@ impl Log for MemoryLog {
                     Appended::Unknown
                 }
                 Some(Outcome::UnknownLost) => Appended::Unknown,
+                Some(Outcome::UnknownLate) => {
+                    lock(&log.0).late.push(batch);
+                    Appended::Unknown
+                }
             }
         })
     }
