@@ -772,3 +772,21 @@ impl Drop for Driver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i8_bounded_a_session_and_its_future_stay_small() {
+        assert!(size_of::<Driver>() <= 256, "a session's future has {} bytes", size_of::<Driver>());
+        let session = size_of::<Session>() + size_of::<Sub>();
+        assert!(session <= 1536, "a session with a subscription has {session} bytes");
+        println!(
+            "driver {}, session {}, sub {}",
+            size_of::<Driver>(),
+            size_of::<Session>(),
+            size_of::<Sub>()
+        );
+    }
+}
