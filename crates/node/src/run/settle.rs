@@ -71,17 +71,22 @@ pub(crate) async fn settle_all(node: &Arc<Node>) {
         .core()
         .map(|core| Position::new(core.newest().epoch, core.oldest() - 1))
         .unwrap_or_default();
-    while let Ok(page) = follow::records(node, &list_channel, at, u64::MAX, limits::PAGE_RECORDS_MAX).await {
-        let Some(last) = page.last() else { break };
+    let is_whole = loop {
+        let page = follow::records(node, &list_channel, at, u64::MAX, limits::PAGE_RECORDS_MAX).await;
+        let Ok(page) = page else { break false };
+        let Some(last) = page.last() else { break true };
         at.offset = last.offset;
         for entry in page.iter().filter_map(|record| serde_json::from_slice::<Entry>(&record.body).ok()) {
             listed.insert(entry.run, (entry.channel, entry.state));
         }
-    }
+    };
     if listed.is_empty() {
         return;
     }
-    lock(&list_channel.state).remove_history();
+    // What could not be read is there for the next start.
+    if is_whole {
+        lock(&list_channel.state).remove_history();
+    }
     for (run, (channel, state)) in listed {
         if state != Listed::Gone
             && let Ok(name) = ChannelName::parse(&channel)

@@ -143,3 +143,24 @@ fn i10_settled_a_run_whose_log_cannot_be_woken_ends_all_the_same() {
     assert_eq!(ends.len(), 1);
     assert_eq!(ends[0]["status"], "interrupted");
 }
+
+#[test]
+fn i10_settled_a_list_that_cannot_be_read_to_its_end_is_kept() {
+    let world = World::new();
+    let mut anna = world.client("anna");
+    for n in 0..200 {
+        anna.start_run(&format!("story:{n}"), "a-key");
+        world.run();
+        world.model.finish();
+        world.run();
+    }
+    anna.start_run("story:200", "a-key");
+    world.run();
+    let log = (*world.log).clone();
+    log.script("read fireside:runs", Outcome::Works);
+    log.script("read fireside:runs", Outcome::Fails(LogFault::Failed(Arc::from("for once"))));
+    World::on(Arc::new(log.clone()), namespaces(), Settings::default());
+    assert_eq!(ends(&log, "story:200").len(), 0, "what was not read is not known");
+    let world = World::on(Arc::new(log.clone()), namespaces(), Settings::default());
+    assert_eq!(ends(&world.log, "story:200").len(), 1);
+}
