@@ -324,12 +324,13 @@ impl Channel {
 
     /// Puts a write into its turn. The asker is told when it is decided and, if it was new, committed.
     pub(crate) fn propose(self: &Arc<Self>, node: &Arc<Node>, write: Admitted<Write>, asker: Asker) {
-        if self.policy.history.is_none() {
-            return self.pass(node, write, asker);
-        }
         let queued = {
             let mut state = lock(&self.state);
             state.used_ms = node.host.monotonic_ms();
+            if self.policy.history.is_none() && state.is_swift() {
+                drop(state);
+                return self.pass(node, write, asker);
+            }
             state.enqueue(Waiting { write, asker })
         };
         match queued {
@@ -364,6 +365,14 @@ impl Channel {
         node.host.spawn(Box::pin(async move { channel.drive(&node_of_task).await }));
     }
 
+    /// Without history nothing is kept: a batch only waits until its readers have taken what went before.
+    async fn try_append(&self, node: &Node, batch: &Arc<Batch>) -> Appended {
+        match self.policy.history {
+            Some(_) => node.log.append(batch.clone(), self.durability()).await,
+            None => Appended::Accepted,
+        }
+    }
+
     async fn drive(self: Arc<Self>, node: &Arc<Node>) {
         loop {
             match self.gather(node) {
@@ -379,7 +388,7 @@ impl Channel {
     async fn append(self: &Arc<Self>, node: &Arc<Node>, mut round: Round) {
         let mut unknown = false;
         loop {
-            match node.log.append(round.batch.clone(), self.durability()).await {
+            match self.try_append(node, &round.batch).await {
                 Appended::Accepted => return self.commit(node, round).await,
                 Appended::Refused(fault) => {
                     node.say(Fact::LogFault { what: "append" });
@@ -435,14 +444,18 @@ impl Channel {
     async fn commit(self: &Arc<Self>, node: &Arc<Node>, round: Round) {
         let shards = {
             let mut state = lock(&self.state);
-            state.absorb(&round.batch);
+            if self.policy.history.is_some() {
+                state.absorb(&round.batch);
+            }
             state.hand_out(&round.batch)
         };
-        node.say(Fact::Appended {
-            records: round.batch.records.len() as u32,
-            bytes: round.batch.cost() as u32,
-            append_us: node.host.monotonic_ms().saturating_sub(round.began_ms) * 1000,
-        });
+        if self.policy.history.is_some() {
+            node.say(Fact::Appended {
+                records: round.batch.records.len() as u32,
+                bytes: round.batch.cost() as u32,
+                append_us: node.host.monotonic_ms().saturating_sub(round.began_ms) * 1000,
+            });
+        }
         self.answer(node, round.waiting, round.answers);
         node.bus.announce(&round.batch);
         drain_all(node, &shards).await;
@@ -526,7 +539,7 @@ impl Channel {
         }
     }
 
-    /// A record of a channel without history goes out and is gone.
+    /// A record of a channel without history goes out and is gone, if there are few readers: with many, what comes meanwhile gathers.
     fn pass(self: &Arc<Self>, node: &Arc<Node>, write: Admitted<Write>, asker: Asker) {
         let (answer, shards) = {
             let mut state = lock(&self.state);
@@ -604,6 +617,11 @@ impl State {
     /// Nothing is to be read.
     pub(crate) fn has_no_records(&self) -> bool {
         self.core().is_none_or(|core| core.oldest() > core.newest().offset)
+    }
+
+    /// Handing something out is so quick that nothing need be gathered: no driver, and every shard is drained at once.
+    fn is_swift(&self) -> bool {
+        !self.driving && self.shards.iter().all(|shard| shard.is_small())
     }
 
     /// Sessions that follow at the tail.

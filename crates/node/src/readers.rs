@@ -63,6 +63,11 @@ impl Shard {
         self.load.load(Ordering::Relaxed) as u32
     }
 
+    /// It is drained at once, by whoever has something for it.
+    pub(crate) fn is_small(&self) -> bool {
+        self.load.load(Ordering::Relaxed) <= limits::SHARD_WRITES_PER_TURN
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.load.load(Ordering::Relaxed) == 0
     }
@@ -80,7 +85,7 @@ impl Shard {
 
     /// Drains a small shard at once, and leaves a large one to a task that yields.
     pub(crate) fn kick(self: &Arc<Self>, node: &Arc<Node>) {
-        if self.load.load(Ordering::Relaxed) <= limits::SHARD_WRITES_PER_TURN {
+        if self.is_small() {
             if self.begin() {
                 while let Some(op) = self.next() {
                     let mut readers = std::mem::take(&mut *lock(&self.readers));
