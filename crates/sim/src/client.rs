@@ -253,7 +253,7 @@ impl Client {
             Told::Ping => pipe.send(Request { id: 0, command: Command::Pong }),
             Told::Passing => {}
             Told::Records(channel, epoch, records) => {
-                self.is_in_time("records");
+                self.is_in_time("records", fireside_core::limits::EXPIRED_GRACE_MS);
                 if self.plan.role == Role::Stranger {
                     return self.world.check.let_in("records", &channel);
                 }
@@ -303,7 +303,7 @@ impl Client {
                 }
             }
             (Pending::Publish(id), Answer::PublishedAt(at, duplicate)) => {
-                self.is_in_time("an acknowledgement");
+                self.is_in_time("an acknowledgement", fireside_core::limits::EXPIRED_SKEW_MS);
                 check.acked(id, (at != (0, 0)).then_some(at), duplicate);
                 if check.attempted(id).key.is_some() {
                     self.known.push(id);
@@ -333,10 +333,11 @@ impl Client {
         }
     }
 
-    /// I6 admitted: nothing is sent to or taken from a session whose token is over for longer than it may be.
-    fn is_in_time(&self, what: &str) {
-        let grace_ms = fireside_core::limits::EXPIRED_GRACE_MS + 2_000;
-        if self.plan.role != Role::Stranger && self.world.unix_ms() > self.token_until_ms + grace_ms {
+    /// I6 admitted: nothing is taken from a session once its token is over, and nothing is sent to it long after.
+    fn is_in_time(&self, what: &str, after_ms: u64) {
+        // A moment for what was under way.
+        let until_ms = self.token_until_ms + after_ms + 3_000;
+        if self.plan.role != Role::Stranger && self.world.unix_ms() > until_ms {
             self.world.check.let_in(&format!("{what} long after its token's end"), &self.plan.user);
         }
     }

@@ -180,7 +180,9 @@ impl SimLog {
     async fn tidy(self: Arc<Self>) {
         loop {
             self.executor.sleep_ms(self.seed.between(20, 200)).await;
-            let tidied = self.store.mark().and_then(|_| self.store.maintain());
+            // What nobody waits for is synced in the end, too.
+            let synced = if self.seed.chance(50) { self.store.sync().map(drop) } else { Ok(()) };
+            let tidied = synced.and_then(|()| self.store.mark()).and_then(|_| self.store.maintain());
             if (self.died)() {
                 return (self.dies)();
             }

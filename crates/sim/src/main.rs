@@ -9,6 +9,8 @@
 
 mod check;
 mod client;
+#[cfg(test)]
+mod conform;
 mod disk;
 mod executor;
 mod keys;

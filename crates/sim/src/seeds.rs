@@ -19,7 +19,7 @@ const FLOORS: [(&str, u64); 48] = [
     ("orderly shutdowns", 30),
     ("deaths in a write or sync", 30),
     ("processes that ended themselves", 50),
-    ("lost sectors", 1_000),
+    ("lost sectors", 400),
     ("torn writes", 30),
     ("reordered writes", 20),
     ("torn tails cut", 30),
@@ -173,7 +173,8 @@ pub fn twice(asked: &Asked) -> bool {
         println!("twice: 0 passed, 1 failed");
         return false;
     };
-    let words = ["--from", &asked.from.to_string(), "--seeds", &count.to_string(), "--jobs", "1", "--hashes"].map(str::to_owned);
+    let words = ["--from", &asked.from.to_string(), "--seeds", &count.to_string(), "--jobs", "1", "--hashes"]
+        .map(str::to_owned);
     let told = match Command::new(program).args(words).output() {
         Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
         Err(fault) => {

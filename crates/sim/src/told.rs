@@ -87,7 +87,8 @@ impl Shown {
 
 /// The same JSON value in one way of writing it.
 pub fn canonical(body: &Bytes) -> Bytes {
-    serde_json::from_slice::<Value>(body).map_or_else(|_| body.clone(), |value| Bytes::from(value.to_string()))
+    serde_json::from_slice::<Value>(body)
+        .map_or_else(|_| body.clone(), |value| Bytes::from(value.to_string()))
 }
 
 // ------------------------------------------------------------------------------------------------------ without bytes
