@@ -62,7 +62,9 @@ pub struct Attempt {
     pub tries: u32,
     /// Tries that were refused.
     pub refused: u32,
-    /// The first answer that gave a position, and how many cuts and lives there were then.
+    /// How many cuts and lives there were when it was last sent: an answer may be read long after the process that gave it died.
+    pub sent: (u64, u64),
+    /// The first answer, and how many cuts and lives there were when it was asked for.
     pub acked: Option<(At, u64, u64)>,
     /// The client that asks has no right to.
     pub forbidden: bool,
@@ -123,7 +125,10 @@ impl Check {
 
     /// It is sent.
     pub fn tried(&self, id: usize) {
-        lock(&self.0).attempts[id].tries += 1;
+        let mut book = lock(&self.0);
+        let now = (book.cuts, book.lives);
+        let attempt = &mut book.attempts[id];
+        (attempt.tries, attempt.sent) = (attempt.tries + 1, now);
     }
 
     /// It was refused: nothing of this try may be in the log.
@@ -135,8 +140,8 @@ impl Check {
     pub fn acked(&self, id: usize, at: Option<At>, duplicate: bool) {
         let mut book = lock(&self.0);
         let book = &mut *book;
-        let (cuts, lives) = (book.cuts, book.lives);
         let attempt = &mut book.attempts[id];
+        let (cuts, lives) = attempt.sent;
         if attempt.forbidden {
             let what =
                 format!("I6 admitted: a publish without a right was acknowledged in {}", attempt.channel);

@@ -165,6 +165,7 @@ impl Client {
             body,
             tries: 0,
             refused: 0,
+            sent: (0, 0),
             acked: None,
             forbidden,
         });
