@@ -80,3 +80,5 @@ pub const EXPIRED_GRACE_MS: u64 = 25_000;
 pub const MARKS_MAX: usize = 256;
 /// Bytes of a key that an anonymous producer must choose at random: 128 bits in base64.
 pub const ANONYMOUS_KEY_BYTES_MIN: usize = 22;
+/// Commands in a row that come too fast; at so many the session is closed (3013).
+pub const OVERRUNS_MAX: u32 = 1_000;

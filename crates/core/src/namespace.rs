@@ -189,28 +189,49 @@ impl std::fmt::Debug for Namespace {
 
 /// Every namespace, found by a channel's name.
 #[derive(Clone, Debug, Default)]
-pub struct Namespaces(Vec<Arc<Namespace>>);
+pub struct Namespaces(Vec<Known>);
+
+#[derive(Clone, Debug)]
+struct Known {
+    namespace: Arc<Namespace>,
+    /// The policy of the logs of its runs, if it has runs.
+    run_log: Option<Arc<Namespace>>,
+}
 
 impl Namespaces {
     /// Takes the configured ones.
-    pub fn new(mut all: Vec<Arc<Namespace>>) -> Self {
+    pub fn new(all: Vec<Arc<Namespace>>) -> Self {
+        let known = |namespace: Arc<Namespace>| Known {
+            run_log: namespace.run.as_ref().map(|_| Arc::new(namespace.run_log())),
+            namespace,
+        };
+        let mut all: Vec<_> = all.into_iter().map(known).collect();
         // The longest name first, so that `story/live` is found before `story`.
-        all.sort_by_key(|n| std::cmp::Reverse(n.name.len()));
+        all.sort_by_key(|known| std::cmp::Reverse(known.namespace.name.len()));
         Namespaces(all)
     }
 
     /// The policy of `channel`: `story/live` for `story:…/live` if there is one, else `story`. `None`: error 102.
     pub fn find(&self, channel: &ChannelName) -> Option<&Arc<Namespace>> {
-        let space = channel.namespace();
-        let last = channel.as_str().rsplit_once('/').map(|(_, last)| last);
-        self.0.iter().find(|n| match n.name.split_once('/') {
-            None => &*n.name == space,
-            Some((head, tail)) => head == space && Some(tail) == last,
-        })
+        self.known(channel).map(|known| &known.namespace)
+    }
+
+    /// The policy of the logs of the runs of `channel`. `None`: there are no runs.
+    pub fn find_run_log(&self, channel: &ChannelName) -> Option<&Arc<Namespace>> {
+        self.known(channel)?.run_log.as_ref()
     }
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Namespace>> {
-        self.0.iter()
+        self.0.iter().map(|known| &known.namespace)
+    }
+
+    fn known(&self, channel: &ChannelName) -> Option<&Known> {
+        let space = channel.namespace();
+        let last = channel.as_str().rsplit_once('/').map(|(_, last)| last);
+        self.0.iter().find(|known| match known.namespace.name.split_once('/') {
+            None => &*known.namespace.name == space,
+            Some((head, tail)) => head == space && Some(tail) == last,
+        })
     }
 }

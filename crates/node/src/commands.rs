@@ -32,7 +32,9 @@ pub(crate) fn perform(
         Command::Refresh { token } => refresh(node, session, id, &token)?,
         Command::Send { .. } => return Err(Disconnect::NOT_AVAILABLE),
         Command::Malformed { why } => {
-            session.refuse(node, "rpc", id, Refusal::because(Code::BadRequest, why))
+            let bad = || Refusal::because(Code::BadRequest, why);
+            let refused = session.ask(node, None, |_| Err::<(), _>(bad()));
+            session.refuse(node, "rpc", id, refused.err().unwrap_or_else(bad));
         }
         Command::Rpc { .. } | Command::SubRefresh { .. } | Command::Unsupported => {
             let passed = session.ask(node, None, |caller| node.gate.pass(caller));

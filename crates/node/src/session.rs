@@ -13,7 +13,8 @@ use std::task::{Context, Poll, Waker};
 use fireside_core::gate::{Bucket, Caller, Principal};
 use fireside_core::outbox::{Lane, Offered, Outbox, Overrun, SubId};
 use fireside_core::{
-    Batch, ChannelName, Disconnect, Epoch, Event, Fact, Outgoing, Position, Refusal, Reply, Request, limits,
+    Batch, ChannelName, Code, Disconnect, Epoch, Event, Fact, Outgoing, Position, Refusal, Reply, Request,
+    limits,
 };
 
 use crate::channel::{Channel, Placed};
@@ -52,8 +53,10 @@ pub(crate) struct Inner {
     pongs_owed: u32,
     /// Nothing is read from the client, because something of ours takes its time: its silence proves nothing.
     deaf: bool,
-    /// Something came since the last ping.
+    /// Something came or was taken since the last ping.
     heard: bool,
+    /// Commands in a row that came too fast.
+    overruns: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -104,6 +107,7 @@ impl Session {
                 pongs_owed: 0,
                 deaf: false,
                 heard: false,
+                overruns: 0,
             }),
         })
     }
@@ -228,11 +232,28 @@ impl Session {
     ) -> Result<T, Refusal> {
         let mut inner = lock(&self.inner);
         let Inner { principal: Some(principal), subs, bucket, .. } = &mut *inner else {
-            return Err(fireside_core::Code::Unauthorized.into());
+            return Err(Code::Unauthorized.into());
         };
         let principal = principal.clone();
         let subscribed = channel.is_some_and(|name| subs.iter().any(|sub| sub.channel.name.as_str() == name));
-        judge(Caller { principal: &principal, now_ms: node.host.now_ms(), subscribed, bucket: Some(bucket) })
+        let now_ms = node.host.now_ms();
+        let judged = judge(Caller { principal: &principal, now_ms, subscribed, bucket: Some(bucket) });
+        let judged = match judged {
+            // What is refused has cost us as much as what passes.
+            Err(refusal) if refusal.code != Code::TooManyRequests => {
+                Err(node.gate.charge(bucket, now_ms).err().unwrap_or(refusal))
+            }
+            judged => judged,
+        };
+        match &judged {
+            Err(refusal) if refusal.code == Code::TooManyRequests => inner.overruns += 1,
+            _ => inner.overruns = 0,
+        }
+        if inner.overruns >= limits::OVERRUNS_MAX {
+            inner.closing.get_or_insert(Disconnect::TOO_MANY_REQUESTS);
+            inner.wake();
+        }
+        judged
     }
 
     pub(crate) fn publish_begins(&self, channel: &ChannelName) {
@@ -627,7 +648,12 @@ impl Driver {
             }
             match self.session.sink.poll_ready(cx) {
                 Poll::Pending => return Ok(()),
-                Poll::Ready(Ok(())) => lock(&self.session.inner).sink_waits = false,
+                Poll::Ready(Ok(())) => {
+                    let mut inner = lock(&self.session.inner);
+                    inner.sink_waits = false;
+                    // It takes what we send: a busy link is not a dead one, however late its pong.
+                    inner.heard = true;
+                }
                 Poll::Ready(Err(_)) => return Err(Disconnect::WRITE_ERROR),
             }
         }

@@ -347,6 +347,14 @@ impl Gate {
         quota::take(&self.rules, &mut caller)
     }
 
+    /// Takes one command's worth from a session's bucket, for what was refused before the quota's turn.
+    ///
+    /// # Errors
+    /// 111.
+    pub fn charge(&self, bucket: &mut Bucket, now_ms: u64) -> Result<(), Refusal> {
+        quota::charge(&self.rules, bucket, now_ms)
+    }
+
     /// A newer token may come while the old one's grace lasts, when nothing else passes any more.
     ///
     /// # Errors
@@ -389,11 +397,7 @@ impl Gate {
     /// The policy of a channel; that of a run's log follows from its channel's.
     pub fn policy(&self, channel: &ChannelName) -> Option<Arc<Namespace>> {
         match channel.run() {
-            Some((parent, _)) => {
-                let policy = self.namespaces.find(&parent)?;
-                policy.run.as_ref()?;
-                Some(Arc::new(policy.run_log()))
-            }
+            Some((parent, _)) => self.namespaces.find_run_log(&parent).cloned(),
             None => self.namespaces.find(channel).cloned(),
         }
     }

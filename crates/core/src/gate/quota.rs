@@ -31,9 +31,12 @@ impl Bucket {
 }
 
 pub(super) fn take(rules: &Rules, caller: &mut Caller<'_>) -> Result<(), Refusal> {
-    let Some(bucket) = caller.bucket.as_deref_mut() else { return Ok(()) };
+    caller.bucket.as_deref_mut().map_or(Ok(()), |bucket| charge(rules, bucket, caller.now_ms))
+}
+
+pub(super) fn charge(rules: &Rules, bucket: &mut Bucket, now_ms: u64) -> Result<(), Refusal> {
     bucket
-        .take(rules.commands_per_second, rules.commands_burst, caller.now_ms)
+        .take(rules.commands_per_second, rules.commands_burst, now_ms)
         .map_err(|ms| Refusal::new(Code::TooManyRequests).retry_after(ms))
 }
 

@@ -259,3 +259,12 @@ fn a_user_limited_channel_lets_its_users_follow_and_gives_no_other_right() {
     let anna = principal(&gate, claims("anna", own));
     assert!(publish(&gate, &anna, "story:7#anna", None).is_ok());
 }
+
+#[test]
+fn the_log_of_a_run_has_one_policy_made_once() {
+    let gate = gate();
+    let log = ChannelName::parse("story:42/run/7").unwrap();
+    let (one, two) = (gate.policy(&log).unwrap(), gate.policy(&log).unwrap());
+    assert!(Arc::ptr_eq(&one, &two) && one.run.is_none() && one.history.is_some());
+    assert!(gate.policy(&ChannelName::parse("story:42/live/run/7").unwrap()).is_none(), "no runs there");
+}

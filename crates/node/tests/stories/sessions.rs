@@ -1,9 +1,9 @@
 //! Sessions: connecting, following, falling behind, pinging, ending.
 
 use fireside_core::event::Start;
-use fireside_core::gate::Principal;
+use fireside_core::gate::{Principal, Rules};
 use fireside_core::position::{Claimed, Epoch};
-use fireside_core::{Disconnect, Reply};
+use fireside_core::{Code, Disconnect, Reply, limits};
 use fireside_node::Settings;
 use fireside_node::ports::LogFault;
 
@@ -228,4 +228,41 @@ fn every_way_to_end_pairs_what_was_said_and_leaves_no_member() {
             );
         }
     }
+}
+
+#[test]
+fn a_refusal_is_paid_for_and_a_flood_ends() {
+    let world = World::ruled(Default::default(), namespaces(), Settings::default(), Rules::default());
+    let mut eve = world.client("eve");
+    let code = |eve: &Client, id| match eve.reply(id) {
+        Some(Reply::Refused(refusal)) => refusal.code,
+        other => panic!("not refused: {other:?}"),
+    };
+    let mut flood = |eve: &mut Client, count: u32| {
+        let mut last = 0;
+        for _ in 0..count {
+            last = eve.publish("nowhere:1", "1", None);
+        }
+        world.run();
+        last
+    };
+    let last = flood(&mut eve, 100);
+    assert_eq!(code(&eve, last), Code::UnknownChannel);
+    let last = flood(&mut eve, 1);
+    assert_eq!(code(&eve, last), Code::TooManyRequests);
+    flood(&mut eve, limits::OVERRUNS_MAX);
+    assert_eq!(eve.closed(), Some(Disconnect::TOO_MANY_REQUESTS.code));
+}
+
+#[test]
+fn a_link_that_takes_what_is_sent_is_not_dead_however_late_its_pong() {
+    let world = World::new();
+    let anna = world.client("anna");
+    anna.room(Some(0));
+    let settings = Settings::default();
+    world.pass_ms(settings.ping_ms);
+    // The ping waits behind a full socket, which then takes something.
+    anna.room(None);
+    world.pass_ms(settings.pong_ms_max + 1_000);
+    assert_eq!(anna.closed(), None);
 }

@@ -88,13 +88,13 @@ impl World {
 
     /// A node on a log that may bear what an earlier life left.
     pub fn on(log: Arc<MemoryLog>, spaces: Vec<Namespace>, settings: Settings) -> World {
-        let rules = Rules {
-            insecure: true,
-            exp_required: false,
-            commands_per_second: 1_000_000,
-            commands_burst: 1_000_000,
-            ..Rules::default()
-        };
+        let rules = Rules { commands_per_second: 1_000_000, commands_burst: 1_000_000, ..Rules::default() };
+        World::ruled(log, spaces, settings, rules)
+    }
+
+    /// The same, with a quota that counts.
+    pub fn ruled(log: Arc<MemoryLog>, spaces: Vec<Namespace>, settings: Settings, rules: Rules) -> World {
+        let rules = Rules { insecure: true, exp_required: false, ..rules };
         let tasks = Arc::new(Tasks::default());
         let model = Arc::new(Script::default());
         let facts = Arc::new(Heard::default());
