@@ -1,6 +1,9 @@
 //! Prints what the hot paths cost: ns per decoded publish, per encoded publication and per publication of a batch of 64.
 
-#![expect(clippy::disallowed_methods, reason = "an example is a world of its own: it measures with the clock")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "an example is a world of its own: it measures with the clock"
+)]
 
 use std::hint::black_box;
 use std::sync::Arc;
