@@ -238,7 +238,7 @@ fn a_refusal_is_paid_for_and_a_flood_ends() {
         Some(Reply::Refused(refusal)) => refusal.code,
         other => panic!("not refused: {other:?}"),
     };
-    let mut flood = |eve: &mut Client, count: u32| {
+    let flood = |eve: &mut Client, count: u32| {
         let mut last = 0;
         for _ in 0..count {
             last = eve.publish("nowhere:1", "1", None);
