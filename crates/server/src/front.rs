@@ -61,7 +61,9 @@ impl FrontRules {
             connections_max: 20_000,
             head_bytes_max: 16 * 1024,
             head_ms_max: HANDSHAKE_MS_MAX,
-            send_buffer_bytes: 32 * 1024,
+            // Two of the largest segments must fit, and behind a proxy of the same machine those are 64 KiB: with room for one, each waits
+            // for the delayed acknowledgement of the one before it, 40 ms.
+            send_buffer_bytes: 64 * 1024,
         }
     }
 }
