@@ -496,7 +496,7 @@ impl Store {
         let (bytes, crc) = header.encode();
         writer.buffer[..HEADER].copy_from_slice(&bytes);
         if let Err(fault) = segment.file.write_at(&writer.buffer, writer.at) {
-            return Err(self.unwrite(&segment, writer.at, &fault));
+            return Err(self.unwrite(&segment, writer.at, writer.buffer.len(), &fault));
         }
         {
             let mut index = write_lock(&segment.index);
@@ -525,10 +525,10 @@ impl Store {
         Ok(())
     }
 
-    /// After a failed write nobody knows what is there. A later open must not find what was refused now, so its header is wiped,
-    /// durably, or nothing more is written at all.
-    fn unwrite(&self, segment: &Segment, at: u64, fault: &io::Error) -> WriteFault {
-        let wiped = segment.file.write_at(&[0; HEADER], at).and_then(|()| segment.file.sync());
+    /// After a failed write nobody knows what is there. A later open must not find what was refused now, nor a check its rest behind
+    /// a shorter group that took its place: all of it is wiped, durably, or nothing more is written at all.
+    fn unwrite(&self, segment: &Segment, at: u64, bytes: usize, fault: &io::Error) -> WriteFault {
+        let wiped = segment.file.write_at(&vec![0; bytes], at).and_then(|()| segment.file.sync());
         match wiped {
             Err(second) => self.poisoned("write", &second).into(),
             Ok(()) if is_full(fault) => WriteFault::Full,

@@ -266,3 +266,25 @@ fn erasing_a_record_leaves_its_offset() {
     let woken = app.store.wake(&name("a:1"), Durability::Fsync).unwrap();
     assert_eq!(woken.tail[0].records[1].kind, fireside_core::Kind::Tombstone);
 }
+
+#[test]
+fn of_a_write_that_failed_nothing_is_found_later() {
+    let disk = TestDisk::new();
+    let app = App::new(&disk, 1);
+    app.publish("a:1", &["r1"]);
+    let most = "x".repeat(options().segment_bytes as usize * 3 / 4);
+    disk.spoil_next_write();
+    let entry = {
+        let woken = app.store.wake(&name("b:1"), app.degree).unwrap();
+        let batch = batch("b:1", woken.generation, 1, &[&most]);
+        Entry::Batch { batch, degree: app.degree }
+    };
+    app.store.commit(&[entry]).unwrap_err();
+    // A short group takes its place, and a long one that no longer fits begins the next segment.
+    app.publish("a:1", &["r2"]);
+    app.publish("c:1", &["y".repeat(options().segment_bytes as usize * 15 / 16).as_str()]);
+    assert_eq!(app.bodies("a:1"), ["r1", "r2"]);
+    assert_eq!(app.bodies("b:1"), [""; 0]);
+    let report = app.store.check().unwrap();
+    assert!(report.is_sound(), "{report:?}");
+}

@@ -25,6 +25,7 @@ struct Inner {
     capacity: u64,
     fail_syncs: bool,
     fail_writes: bool,
+    spoil_next_write: bool,
     syncs: u64,
 }
 
@@ -73,6 +74,11 @@ impl TestDisk {
 
     pub fn fail_writes(&self, fail: bool) {
         self.0.lock().unwrap().fail_writes = fail;
+    }
+
+    /// The next write fails, though all of it arrives.
+    pub fn spoil_next_write(&self) {
+        self.0.lock().unwrap().spoil_next_write = true;
     }
 
     pub fn syncs(&self) -> u64 {
@@ -216,12 +222,16 @@ impl File for TestFile {
         if self.disk.0.lock().unwrap().fail_writes {
             return Err(io::Error::other("the disk refuses writes"));
         }
+        let is_spoilt = std::mem::take(&mut self.disk.0.lock().unwrap().spoil_next_write);
         let mut inode = self.inode.lock().unwrap();
         let (from, to) = (at as usize, at as usize + buf.len());
         assert!(to <= inode.now.len(), "a write beyond what was allocated");
         inode.now[from..to].copy_from_slice(buf);
         inode.dirty.extend(from / SECTOR..to.div_ceil(SECTOR));
-        Ok(())
+        match is_spoilt {
+            true => Err(io::Error::other("the write failed")),
+            false => Ok(()),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {
