@@ -393,7 +393,9 @@ impl Channel {
             match self.try_append(node, &round.batch).await {
                 Appended::Accepted => return self.commit(node, round).await,
                 Appended::Refused(fault) => {
-                    node.say(Fact::LogFault { what: "append" });
+                    // What whoever operates the server can do something about is said by its name.
+                    let what = if fault == LogFault::Full { "full" } else { "append" };
+                    node.say(Fact::LogFault { what });
                     if !unknown {
                         return self.refuse(node, round, &fault);
                     }
