@@ -438,9 +438,9 @@ fn the_largest_record_fits_a_quarter_of_the_outbox() {
         faults(
             "[provider.default]\nkind = \"narrator\"\n[namespace.a]\nhistory = {}\nrun = { text_bytes_max = \"1 MiB\" }\n"
         ),
-        "fireside.toml:5:9: namespace.a.run.text_bytes_max = \"1 MiB\" makes the record that ends a run (1 MiB and 8 KiB around it) more \
+        "fireside.toml:5:9: namespace.a.run.text_bytes_max = \"1 MiB\" makes the record that ends a run (2 MiB and 8 KiB around it) more \
          than a quarter of session.outbox_bytes_max (1 MiB)\n  \
-         allowed: a smaller one, or outbox_bytes_max of at least 4128 KiB\n  \
+         allowed: a smaller one, or outbox_bytes_max of at least 8224 KiB\n  \
          example: text_bytes_max = \"64 KiB\""
     );
 }
