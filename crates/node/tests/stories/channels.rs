@@ -68,7 +68,11 @@ fn a_refused_append_answers_nobody_by_what_it_would_have_written() {
     for id in asked {
         assert!(matches!(anna.reply(id), Some(Reply::Refused(refusal)) if refusal.code == Code::StoreFull));
     }
-    assert_eq!(world.facts.count("LogFault { what: \"full\""), 1, "whoever operates it is told what is wrong");
+    assert_eq!(
+        world.facts.count("LogFault { what: \"full\""),
+        1,
+        "whoever operates it is told what is wrong"
+    );
 }
 
 #[test]
