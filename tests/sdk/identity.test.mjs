@@ -1,9 +1,8 @@
 // Tokens as the SDK lives with them: refusals, refresh in band, expiry of an open session.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { Centrifuge } from 'centrifuge';
 import WebSocket from 'ws';
-import { follow, join, refusal } from '../support/people.mjs';
+import { Client, follow, join, refusal } from '../support/people.mjs';
 import { fresh, start, token, until } from '../support/server.mjs';
 
 let server;
@@ -14,7 +13,7 @@ after(async () => { clients.forEach((client) => client.disconnect()); await serv
 
 /** Connects with `credential` and tells how the SDK ended. */
 async function ending(credential) {
-  const client = new Centrifuge(server.ws, { token: credential, websocket: WebSocket });
+  const client = new Client(server.ws, { token: credential, websocket: WebSocket });
   const ended = new Promise((done) => client.on('disconnected', done));
   client.connect();
   const context = await ended;
@@ -98,7 +97,7 @@ test('one session subscribes to so many channels and no more', async () => {
 test('a session is refreshed in band before its token ends, and lives on', async () => {
   let asked = 0;
   // `getToken` is how this SDK refreshes at all: it is the token option in its other form.
-  const client = new Centrifuge(server.ws, {
+  const client = new Client(server.ws, {
     token: token({ sub: 'anna' }, { ttl: 2 }), websocket: WebSocket,
     getToken: async () => { asked += 1; return token({ sub: 'anna' }, { ttl: asked === 1 ? 2 : 3600 }); },
   });
@@ -114,7 +113,7 @@ test('a session is refreshed in band before its token ends, and lives on', async
 });
 
 test('a refresh with somebody else’s token ends the session', async () => {
-  const client = new Centrifuge(server.ws, {
+  const client = new Client(server.ws, {
     token: token({ sub: 'anna' }, { ttl: 2 }), websocket: WebSocket, getToken: async () => token({ sub: 'eve' }),
   });
   clients.push(client);

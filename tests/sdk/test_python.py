@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import json
 import pathlib
 import sys
 
@@ -19,18 +20,33 @@ def server():
     running.stop()
 
 
-def story(test):
-    """Runs an async test in a loop of its own, within a minute, and closes the clients that it opened."""
+class SpeakingProtobuf(Client):
+    """In Protobuf bodies are bytes to the SDK; people still say and see values."""
 
+    def __init__(self, address, **options):
+        super().__init__(address, use_protobuf=True, **options)
+
+    def _encode_data(self, data):
+        return super()._encode_data(json.dumps(data).encode())
+
+    def _decode_data(self, data):
+        data = super()._decode_data(data)
+        return json.loads(data) if data else None
+
+
+def story(test):
+    """Runs an async test in either encoding, in a loop of its own, within a minute, and closes the clients that it opened."""
+
+    @pytest.mark.parametrize("client", [Client, SpeakingProtobuf], ids=["json", "protobuf"])
     @functools.wraps(test)
-    def run(server):
+    def run(server, client):
         async def bounded():
-            people = People(server)
+            people = People(server, client)
             try:
                 await asyncio.wait_for(test(server, people), 60)
             finally:
-                for client in people.clients:
-                    await client.disconnect()
+                for opened in people.clients:
+                    await opened.disconnect()
 
         asyncio.run(bounded())
 
@@ -39,12 +55,20 @@ def story(test):
 
 
 class People:
-    def __init__(self, server):
-        self.server, self.clients = server, []
+    def __init__(self, server, client):
+        self.server, self.client, self.clients = server, client, []
+
+    def new(self, **options):
+        client = self.client(self.server.ws, **options)
+        self.clients.append(client)
+        return client
+
+    def channel(self, name):
+        """A channel of this test in this encoding."""
+        return f"{name}-{self.client.__name__}"
 
     async def join(self, user, events=None, **claims):
-        client = Client(self.server.ws, events=events, token=token(user, **claims))
-        self.clients.append(client)
+        client = self.new(events=events, token=token(user, **claims))
         await client.connect()
         await client.ready(15)
         return client
@@ -92,8 +116,8 @@ def say(server, channel, start, end):
 @story
 async def test_publish_reaches_subscribers_in_order_with_its_author(server, people):
     anna, ben = await people.join("anna", info={"name": "Anna"}), await people.join("ben")
-    _, seen = await follow(ben, "room:py-order")
-    sub, own = await follow(anna, "room:py-order")
+    _, seen = await follow(ben, people.channel("room:py-order"))
+    sub, own = await follow(anna, people.channel("room:py-order"))
     for n in range(30):
         await sub.publish({"n": n})
     await until(lambda: len(seen.records) == 30 and len(own.records) == 30, "30 records")
@@ -105,12 +129,12 @@ async def test_publish_reaches_subscribers_in_order_with_its_author(server, peop
 @story
 async def test_recovers_across_kill_9(server, people):
     anna = await people.join("anna")
-    _, seen = await follow(anna, "room:py-killed")
-    say(server, "room:py-killed", 1, 10)
+    _, seen = await follow(anna, people.channel("room:py-killed"))
+    say(server, people.channel("room:py-killed"), 1, 10)
     await until(lambda: len(seen.records) == 10, "10 records")
     server.kill()
     server.run()
-    say(server, "room:py-killed", 11, 30)
+    say(server, people.channel("room:py-killed"), 11, 30)
     await until(lambda: len(seen.records) >= 30, "30 records")
     assert seen.numbers == list(range(1, 31))
     assert seen.starts[-1].was_recovering and seen.starts[-1].recovered
@@ -119,11 +143,11 @@ async def test_recovers_across_kill_9(server, people):
 @story
 async def test_recovers_more_than_300_missed(server, people):
     anna = await people.join("anna")
-    _, seen = await follow(anna, "room:py-away")
-    say(server, "room:py-away", 1, 3)
+    _, seen = await follow(anna, people.channel("room:py-away"))
+    say(server, people.channel("room:py-away"), 1, 3)
     await until(lambda: len(seen.records) == 3, "3 records")
     await anna.disconnect()
-    say(server, "room:py-away", 4, 1003)
+    say(server, people.channel("room:py-away"), 4, 1003)
     await anna.connect()
     await until(lambda: len(seen.records) >= 1003, "1003 records")
     assert seen.numbers == list(range(1, 1004))
@@ -133,14 +157,14 @@ async def test_recovers_more_than_300_missed(server, people):
 @story
 async def test_tells_a_trimmed_position(server, people):
     anna = await people.join("anna")
-    _, seen = await follow(anna, "short:py")
-    say(server, "short:py", 1, 3)
+    _, seen = await follow(anna, people.channel("short:py"))
+    say(server, people.channel("short:py"), 1, 3)
     await until(lambda: len(seen.records) == 3, "3 records")
     await anna.disconnect()
-    say(server, "short:py", 4, 50)
+    say(server, people.channel("short:py"), 4, 50)
     await anna.connect()
     await until(lambda: len(seen.starts) == 2, "the subscription to come back")
-    say(server, "short:py", 51, 51)
+    say(server, people.channel("short:py"), 51, 51)
     await until(lambda: len(seen.records) >= 4, "the next record")
     assert (seen.starts[1].was_recovering, seen.starts[1].recovered) == (True, False)
     assert seen.numbers == [1, 2, 3, 51]
@@ -148,8 +172,8 @@ async def test_tells_a_trimmed_position(server, people):
 
 @story
 async def test_history_forwards_and_backwards(server, people):
-    sub, _ = await follow(await people.join("anna"), "room:py-history")
-    say(server, "room:py-history", 1, 12)
+    sub, _ = await follow(await people.join("anna"), people.channel("room:py-history"))
+    say(server, people.channel("room:py-history"), 1, 12)
 
     async def numbers(**query):
         return [record.data["n"] for record in (await sub.history(**query)).publications]
@@ -164,8 +188,8 @@ async def test_history_forwards_and_backwards(server, people):
 @story
 async def test_presence_and_two_sessions_of_one_user(server, people):
     first, second = await people.join("anna"), await people.join("anna")
-    sub, seen = await follow(first, "room:py-presence")
-    other, others = await follow(second, "room:py-presence")
+    sub, seen = await follow(first, people.channel("room:py-presence"))
+    other, others = await follow(second, people.channel("room:py-presence"))
     await sub.publish({"n": 1})
     await other.publish({"n": 2})
     await until(lambda: seen.numbers == others.numbers == [1, 2], "both to see both")
@@ -177,8 +201,8 @@ async def test_presence_and_two_sessions_of_one_user(server, people):
 
 @story
 async def test_joins_and_leaves(server, people):
-    _, seen = await follow(await people.join("anna"), "room:py-joins", join_leave=True)
-    ben, _ = await follow(await people.join("ben"), "room:py-joins")
+    _, seen = await follow(await people.join("anna"), people.channel("room:py-joins"), join_leave=True)
+    ben, _ = await follow(await people.join("ben"), people.channel("room:py-joins"))
     await until(lambda: "ben" in seen.joins, "the join")
     assert "anna" in seen.joins
     await ben.unsubscribe()
@@ -188,7 +212,7 @@ async def test_joins_and_leaves(server, people):
 @story
 async def test_refusals(server, people):
     eve = await people.join("eve")
-    for channel, code in [("closed:py", 103), ("unheard-of:py", 102)]:
+    for channel, code in [(people.channel("closed:py"), 103), (people.channel("unheard-of:py"), 102)]:
         seen = Seen()
         await eve.new_subscription(channel, events=seen).subscribe()
         await until(lambda: seen.ends, f"the refusal of {channel}")
@@ -203,8 +227,7 @@ async def test_refusals(server, people):
         async def on_disconnected(self, ctx):
             self.codes.append(ctx.code)
 
-    forged = Client(server.ws, events=Ended(), token=token("eve", secret="another secret, just as long as the right one"))
-    people.clients.append(forged)
+    forged = people.new(events=Ended(), token=token("eve", secret="another secret, just as long as the right one"))
     await forged.connect()
     await until(lambda: Ended.codes, "the end of a forged token")
     assert Ended.codes == [3500]
@@ -222,11 +245,10 @@ async def test_refresh_in_band(server, people):
         asked.append(1)
         return token("anna", ttl=2 if len(asked) == 1 else 3600)
 
-    client = Client(server.ws, events=Connected(), token=token("anna", ttl=2), get_token=renewed)
-    people.clients.append(client)
+    client = people.new(events=Connected(), token=token("anna", ttl=2), get_token=renewed)
     await client.connect()
     await client.ready(15)
-    sub, seen = await follow(client, "room:py-refresh")
+    sub, seen = await follow(client, people.channel("room:py-refresh"))
     await until(lambda: len(asked) == 2, "two refreshes")
     await sub.publish({"n": 1})
     await until(lambda: seen.numbers == [1], "the record")
@@ -236,8 +258,8 @@ async def test_refresh_in_band(server, people):
 @story
 async def test_rpc_publish_with_a_key_is_once(server, people):
     anna = await people.join("anna")
-    ask = {"channel": "room:py-keys", "data": {"n": 1}, "key": "k"}
+    ask = {"channel": people.channel("room:py-keys"), "data": {"n": 1}, "key": "k"}
     first = (await anna.rpc("fireside.publish", ask)).data
     assert (await anna.rpc("fireside.publish", ask)).data == {**first, "duplicate": True}
-    sub, _ = await follow(anna, "room:py-keys")
+    sub, _ = await follow(anna, people.channel("room:py-keys"))
     assert [record.data for record in (await sub.history(limit=10)).publications] == [{"n": 1}]

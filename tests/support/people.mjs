@@ -1,11 +1,43 @@
 // People who use the unmodified SDK: what they connect with, and what they saw.
-import { Centrifuge } from 'centrifuge';
+//
+// FIRESIDE_ENCODING=protobuf has them speak Protobuf. Bodies are bytes to the SDK then; people still say and see values.
 import WebSocket from 'ws';
 import { token, until } from './server.mjs';
 
+const PROTOBUF = process.env.FIRESIDE_ENCODING === 'protobuf';
+const { Centrifuge } = await import(PROTOBUF ? 'centrifuge/build/protobuf' : 'centrifuge');
+
+const bytes = (value) => new TextEncoder().encode(JSON.stringify(value));
+
+/** The same, with the values that bytes in it stand for. */
+function values(told) {
+  if (told instanceof Uint8Array) return told.length ? JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(told)) : undefined;
+  if (Array.isArray(told)) return told.map(values);
+  if (told === null || typeof told !== 'object' || told instanceof Error) return told;
+  return Object.fromEntries(Object.entries(told).map(([name, value]) => [name, values(value)]));
+}
+
+/** Events of `emitter` tell values. */
+function telling(emitter) {
+  const emit = emitter.emit.bind(emitter);
+  return Object.assign(emitter, { emit: (event, ...told) => emit(event, ...told.map(values)) });
+}
+
+class SpeakingProtobuf extends Centrifuge {
+  constructor(url, options) { telling(super(url, { ...options, protocol: 'protobuf' })); }
+  publish(channel, value) { return super.publish(channel, bytes(value)); }
+  rpc(method, value) { return super.rpc(method, bytes(value)).then(values); }
+  history(channel, options) { return super.history(channel, options).then(values); }
+  presence(channel) { return super.presence(channel).then(values); }
+  newSubscription(channel, options) { return telling(super.newSubscription(channel, options)); }
+}
+
+/** The SDK's client, in the encoding under test. */
+export const Client = PROTOBUF ? SpeakingProtobuf : Centrifuge;
+
 /** A client of `user`, connected. The SDK is given its URL, a token and the WebSocket class, nothing else. */
 export async function join(server, user, claims = {}) {
-  const client = new Centrifuge(server.ws, { token: token({ sub: user, ...claims }), websocket: WebSocket });
+  const client = new Client(server.ws, { token: token({ sub: user, ...claims }), websocket: WebSocket });
   client.connect();
   await client.ready(15_000);
   return client;

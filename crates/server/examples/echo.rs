@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use fireside_node::ports::Sent;
 use fireside_server::carrier::duplex::Plain;
 use fireside_server::carrier::frame::{Kind, MessageLimits, write_message};
-use fireside_server::carrier::handshake::{HandshakeRules, Origins};
+use fireside_server::carrier::handshake::{HandshakeRules, Origins, Spoken};
 use fireside_server::carrier::websocket::{Receiver, Sender, SocketLimits};
 use fireside_server::front::{Front, FrontRules, PeerInfo, Reception, Rewound};
 use tokio::net::TcpListener;
@@ -56,7 +56,7 @@ fn main() -> std::io::Result<()> {
 struct Echoes;
 
 impl Reception for Echoes {
-    fn on_socket(&self, (receiver, sender): (Receiver<Plain>, Sender<Plain>), _: PeerInfo) {
+    fn on_socket(&self, (receiver, sender): (Receiver<Plain>, Sender<Plain>), _: Spoken, _: PeerInfo) {
         let mut echo = Echo { receiver, sender, waiting: VecDeque::new() };
         tokio::spawn(poll_fn(move |cx| echo.poll(cx)));
     }

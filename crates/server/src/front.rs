@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::carrier::duplex::{Place, Places, Plain};
-use crate::carrier::handshake::{Answer, HandshakeRules, HttpRefusal, answer, only, values};
+use crate::carrier::handshake::{Answer, HandshakeRules, HttpRefusal, Spoken, answer, only, values};
 use crate::carrier::link;
 use crate::carrier::websocket::{self, Receiver, Sender, SocketLimits};
 
@@ -83,18 +83,18 @@ pub struct PeerInfo {
 
 /// Where accepted connections go. Both methods return at once: what lasts is a task of its own.
 pub trait Reception: Send + Sync + 'static {
-    /// A WebSocket is open.
-    fn on_socket(&self, socket: (Receiver<Plain>, Sender<Plain>), peer: PeerInfo);
+    /// A WebSocket is open, and this is spoken on it.
+    fn on_socket(&self, socket: (Receiver<Plain>, Sender<Plain>), spoken: Spoken, peer: PeerInfo);
     /// Somebody speaks HTTP to us. The bytes already read come first again.
     fn on_other(&self, connection: Rewound, addr: SocketAddr);
 }
 
 /// A reception that makes links of sockets.
 pub struct Links<L, O> {
-    /// What the sockets speak.
-    pub protocol: Arc<dyn Protocol>,
-    /// Carrier and protocol, for facts: `websocket/centrifuge-json`.
-    pub kind: &'static str,
+    /// What [`Spoken::Json`] is, and the name of carrier and protocol for facts: `websocket/centrifuge-json`.
+    pub json: (Arc<dyn Protocol>, &'static str),
+    /// What [`Spoken::Protobuf`] is, likewise.
+    pub protobuf: (Arc<dyn Protocol>, &'static str),
     /// Takes a link; spawns its session.
     pub on_link: L,
     /// Takes a connection that is not ours; spawns its service.
@@ -106,8 +106,12 @@ where
     L: Fn(Link, PeerInfo) + Send + Sync + 'static,
     O: Fn(Rewound, SocketAddr) + Send + Sync + 'static,
 {
-    fn on_socket(&self, socket: (Receiver<Plain>, Sender<Plain>), peer: PeerInfo) {
-        (self.on_link)(link::link(socket, Arc::clone(&self.protocol), self.kind), peer);
+    fn on_socket(&self, socket: (Receiver<Plain>, Sender<Plain>), spoken: Spoken, peer: PeerInfo) {
+        let (protocol, kind) = match spoken {
+            Spoken::Json => &self.json,
+            Spoken::Protobuf => &self.protobuf,
+        };
+        (self.on_link)(link::link(socket, Arc::clone(protocol), kind), peer);
     }
 
     fn on_other(&self, connection: Rewound, addr: SocketAddr) {
@@ -257,12 +261,12 @@ impl<R: Reception> Front<R> {
                 self.reception.on_other(Rewound::new(read, connection), addr);
             }
             Verdict::Socket(opening) => {
-                let Opening { response, deflate, early, peer } = *opening;
+                let Opening { response, deflate, spoken, early, peer } = *opening;
                 let written = tokio::time::timeout(deadline, write_all(connection.stream(), &response)).await;
                 if matches!(written, Ok(Ok(()))) {
                     add(&self.counts.sockets);
                     let socket = websocket::open(connection, self.rules.socket, deflate, early);
-                    self.reception.on_socket(socket, peer);
+                    self.reception.on_socket(socket, spoken, peer);
                 }
             }
         }
@@ -296,10 +300,10 @@ impl<R: Reception> Front<R> {
         match answer(target, request.headers, &self.rules.handshake) {
             Answer::NotAsked => Verdict::Other(read),
             Answer::Refused(refusal) => Verdict::Refuse(refusal),
-            Answer::Accepted { response, deflate } => {
+            Answer::Accepted { response, deflate, spoken } => {
                 let peer = peer_info(addr, target, request.headers);
                 let early = read.split_off(len);
-                Verdict::Socket(Box::new(Opening { response, deflate, early, peer }))
+                Verdict::Socket(Box::new(Opening { response, deflate, spoken, early, peer }))
             }
         }
     }
@@ -314,6 +318,7 @@ enum Verdict {
 struct Opening {
     response: Vec<u8>,
     deflate: bool,
+    spoken: Spoken,
     /// What the client sent behind its head without waiting.
     early: Vec<u8>,
     peer: PeerInfo,

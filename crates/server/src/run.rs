@@ -12,6 +12,7 @@ use fireside_core::gate::{Gate, Rules};
 use fireside_node::ports::{Provider, Solo};
 use fireside_node::{Node, Parts, Settings};
 use fireside_wire::centrifuge_json::CentrifugeJson;
+use fireside_wire::centrifuge_protobuf::CentrifugeProtobuf;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::info;
@@ -150,8 +151,8 @@ fn reception(
     stopping: watch::Receiver<bool>,
 ) -> Links<impl Fn(fireside_node::ports::Link, PeerInfo), impl Fn(Rewound, SocketAddr)> {
     Links {
-        protocol: Arc::new(CentrifugeJson),
-        kind: "websocket/centrifuge-json",
+        json: (Arc::new(CentrifugeJson), "websocket/centrifuge-json"),
+        protobuf: (Arc::new(CentrifugeProtobuf), "websocket/centrifuge-protobuf"),
         // The session is a task of its own, so that nothing of the handshake stays in its future.
         on_link: move |link, _peer: PeerInfo| drop(tokio::spawn(node.serve(link))),
         on_other: move |connection: Rewound, _address| {

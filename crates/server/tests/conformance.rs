@@ -10,6 +10,7 @@ use fireside_node::ports::{Link, Soon};
 use fireside_server::front::{Front, FrontRules, Links, PeerInfo, Rewound};
 use fireside_server::log::Logs;
 use fireside_wire::centrifuge_json::CentrifugeJson;
+use fireside_wire::centrifuge_protobuf::CentrifugeProtobuf;
 use futures_util::StreamExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -40,8 +41,8 @@ fn a_websocket_is_a_link() {
     let runtime = runtime();
     let (links, opened) = mpsc::channel::<Link>();
     let reception = Links {
-        protocol: Arc::new(CentrifugeJson),
-        kind: "websocket/centrifuge-json",
+        json: (Arc::new(CentrifugeJson), "websocket/centrifuge-json"),
+        protobuf: (Arc::new(CentrifugeProtobuf), "websocket/centrifuge-protobuf"),
         on_link: move |link, _: PeerInfo| links.send(link).unwrap(),
         on_other: |_: Rewound, _| panic!("nobody speaks HTTP here"),
     };

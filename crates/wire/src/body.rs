@@ -17,6 +17,14 @@ const UNCLEAR: BodyFault = BodyFault("the body is not JSON that every reader und
 const DEEP: BodyFault = BodyFault("the body nests too deep");
 const TWICE: BodyFault = BodyFault("the body has an object with the same name twice");
 
+/// Reads bytes that must be one JSON value and nothing behind it.
+///
+/// # Errors
+/// They are something else.
+pub fn read(bytes: &[u8]) -> Result<&RawValue, BodyFault> {
+    serde_json::from_slice(bytes).map_err(|_| UNCLEAR)
+}
+
 /// Takes a value out of a frame: its text as it was written, without raw line breaks.
 ///
 /// A raw line break can only stand between two tokens (RFC 8259 §7 forbids it inside a string), so leaving it out changes

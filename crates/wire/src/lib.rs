@@ -4,6 +4,7 @@
 //! |---|---|
 //! | what every protocol can do | [`Protocol`] |
 //! | the Centrifuge client protocol v2 in JSON | [`centrifuge_json`] |
+//! | the same in Protobuf | [`centrifuge_protobuf`] |
 //! | our own rpc methods: `fireside.publish`, `ai.start`, `ai.cancel` | [`rpc`] |
 //! | the shapes of the HTTP API | [`api`] |
 //! | what a body must be | [`body`] |
@@ -12,8 +13,11 @@ use fireside_core::{Batch, Disconnect, Event, Request};
 
 pub mod api;
 pub mod body;
+mod centrifuge;
 pub mod centrifuge_json;
+pub mod centrifuge_protobuf;
 mod fields;
+mod form;
 mod object;
 pub mod rpc;
 
@@ -36,7 +40,7 @@ pub trait Protocol: Send + Sync + 'static {
     /// The frame breaks the protocol: nothing else that comes from this client can be trusted to mean what it says.
     fn decode(&self, frame: &[u8], out: &mut Vec<Request>) -> Result<(), Disconnect>;
 
-    /// Appends one message, without a separator.
+    /// Appends one message, without a separator; where messages bear their length, with it.
     fn event(&self, event: &Event, out: &mut Vec<u8>);
 
     /// Appends the records of `batch` after offset `after`, separated as this protocol separates the messages of one frame. A
@@ -46,6 +50,15 @@ pub trait Protocol: Send + Sync + 'static {
     /// Appends the message that says why the session ends, for carriers that have no close frame.
     fn disconnect(&self, why: &Disconnect, out: &mut Vec<u8>);
 
-    /// What stands between two messages of one frame.
+    /// What stands between two messages of one frame; empty where messages bear their length.
     fn separator(&self) -> &'static [u8];
+
+    /// Where a payload of several messages may be cut in two: the end of the first message that reaches past `bytes`, and the beginning of
+    /// the next. `None`: there is no next.
+    fn cut(&self, payload: &[u8], bytes: usize) -> Option<(usize, usize)> {
+        let separator = self.separator();
+        let tail = payload.get(bytes..).filter(|_| !separator.is_empty())?;
+        let at = bytes + tail.windows(separator.len()).position(|window| window == separator)?;
+        Some((at, at + separator.len()))
+    }
 }

@@ -58,16 +58,17 @@ impl Object<'_> {
     }
 
     /// An object, be it empty.
-    pub(crate) fn object(&mut self, name: &'static str, fill: impl FnOnce(&mut Object<'_>)) {
-        object(self.field(name), fill);
+    pub(crate) fn object(&mut self, name: &'static str, fill: impl FnOnce(&mut Self)) {
+        self.field(name);
+        self.inner(fill);
     }
 
     /// An object under a name that is data, such as a channel's.
-    pub(crate) fn entry(&mut self, name: &str, fill: impl FnOnce(&mut Object<'_>)) {
+    pub(crate) fn entry(&mut self, name: &str, fill: impl FnOnce(&mut Self)) {
         self.comma();
         put(self.out, name);
         self.out.push(b':');
-        object(self.out, fill);
+        self.inner(fill);
     }
 
     /// A text under a name that is data, such as a tag's.
@@ -83,17 +84,25 @@ impl Object<'_> {
         &mut self,
         name: &'static str,
         items: impl IntoIterator<Item = T>,
-        mut fill: impl FnMut(&mut Object<'_>, T),
+        mut fill: impl FnMut(&mut Self, T),
     ) {
-        let out = self.field(name);
-        out.push(b'[');
+        self.field(name).push(b'[');
         for (n, item) in items.into_iter().enumerate() {
             if n > 0 {
-                out.push(b',');
+                self.out.push(b',');
             }
-            object(out, |o| fill(o, item));
+            self.inner(|o| fill(o, item));
         }
-        out.push(b']');
+        self.out.push(b']');
+    }
+
+    /// Writes an object inside this one, whose value is due.
+    fn inner(&mut self, fill: impl FnOnce(&mut Self)) {
+        self.out.push(b'{');
+        self.fresh = true;
+        fill(self);
+        self.fresh = false;
+        self.out.push(b'}');
     }
 
     fn field(&mut self, name: &'static str) -> &mut Vec<u8> {

@@ -38,6 +38,16 @@ pub struct HandshakeRules {
     pub deflate: bool,
 }
 
+/// What a client wants to speak over its WebSocket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Spoken {
+    /// The Centrifuge client protocol in JSON.
+    #[default]
+    Json,
+    /// The same in Protobuf.
+    Protobuf,
+}
+
 /// The answer to a handshake.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -49,6 +59,8 @@ pub enum Answer {
         response: Vec<u8>,
         /// permessage-deflate was negotiated.
         deflate: bool,
+        /// What is spoken.
+        spoken: Spoken,
     },
     /// No.
     Refused(HttpRefusal),
@@ -114,7 +126,7 @@ fn accepted(target: &str, headers: &[Header<'_>], rules: &HandshakeRules) -> Res
     {
         return Err(HttpRefusal::new("403 Forbidden", "this origin may not connect"));
     }
-    let json = subprotocol(target, headers)?;
+    let named = subprotocol(headers)?;
     let deflate = rules.deflate && offers_deflate(headers);
     let mut response = Vec::with_capacity(256);
     response.extend_from_slice(
@@ -122,8 +134,12 @@ fn accepted(target: &str, headers: &[Header<'_>], rules: &HandshakeRules) -> Res
     );
     response.extend_from_slice(&accept(key));
     response.extend_from_slice(b"\r\n");
-    if json {
-        response.extend_from_slice(b"Sec-WebSocket-Protocol: centrifuge-json\r\n");
+    match named {
+        Some(Spoken::Json) => response.extend_from_slice(b"Sec-WebSocket-Protocol: centrifuge-json\r\n"),
+        Some(Spoken::Protobuf) => {
+            response.extend_from_slice(b"Sec-WebSocket-Protocol: centrifuge-protobuf\r\n");
+        }
+        None => {}
     }
     if deflate {
         response.extend_from_slice(
@@ -131,26 +147,34 @@ fn accepted(target: &str, headers: &[Header<'_>], rules: &HandshakeRules) -> Res
         );
     }
     response.extend_from_slice(b"\r\n");
-    Ok(Answer::Accepted { response, deflate })
+    let spoken = named.unwrap_or_else(|| spoken_by_query(target));
+    Ok(Answer::Accepted { response, deflate, spoken })
 }
 
-/// True if `centrifuge-json` was offered and is to be named in the answer. What else is offered is never repeated: it may be a secret.
-fn subprotocol(target: &str, headers: &[Header<'_>]) -> Result<bool, HttpRefusal> {
-    let bad = |message| Err(HttpRefusal::new("400 Bad Request", message));
-    let (mut json, mut protobuf) = (false, false);
+/// The first subprotocol offered that is ours, to be named in the answer. What else is offered is never repeated: it may be a secret.
+fn subprotocol(headers: &[Header<'_>]) -> Result<Option<Spoken>, HttpRefusal> {
+    let mut named = None;
     for (at, name) in list(headers, "sec-websocket-protocol").enumerate() {
         if at == SUBPROTOCOLS_MAX {
-            return bad("too many subprotocols");
+            return Err(HttpRefusal::new("400 Bad Request", "too many subprotocols"));
         }
-        json |= name == b"centrifuge-json";
-        protobuf |= name == b"centrifuge-protobuf";
+        let ours = match name {
+            b"centrifuge-json" => Some(Spoken::Json),
+            b"centrifuge-protobuf" => Some(Spoken::Protobuf),
+            _ => None,
+        };
+        named = named.or(ours);
     }
+    Ok(named)
+}
+
+/// What the query asks for: the way of clients that cannot name a subprotocol.
+fn spoken_by_query(target: &str) -> Spoken {
     let query = target.split_once('?').map_or("", |(_, query)| query);
-    protobuf |= query.split('&').any(|pair| matches!(pair, "format=protobuf" | "cf_protocol=protobuf"));
-    if protobuf && !json {
-        return bad("the Protobuf form of the protocol is not offered; use centrifuge-json");
+    match query.split('&').any(|pair| matches!(pair, "format=protobuf" | "cf_protocol=protobuf")) {
+        true => Spoken::Protobuf,
+        false => Spoken::Json,
     }
-    Ok(json)
 }
 
 /// True if an offer of permessage-deflate can be met: any window up to 32 KiB of the client's, and ours as large.
@@ -313,8 +337,32 @@ mod tests {
         assert!(text(ask(&[("Sec-WebSocket-Protocol", "a,b,c,d,e,f,g,h,i")])).starts_with("HTTP/1.1 400 "));
         let hostile = format!("a{}b", " ".repeat(15_000));
         assert!(text(ask(&[("Sec-WebSocket-Protocol", &hostile)])).starts_with("HTTP/1.1 101 "));
-        let protobuf = text(ask(&[("Sec-WebSocket-Protocol", "centrifuge-protobuf")]));
-        assert!(protobuf.starts_with("HTTP/1.1 400 ") && protobuf.contains("Protobuf"), "{protobuf}");
+    }
+
+    #[test]
+    fn the_first_subprotocol_of_ours_decides_and_without_one_the_query() {
+        let spoken = |target: &str, offer: &str| {
+            let headers = [("Host", "a"), ("Connection", "Upgrade"), ("Upgrade", "websocket")];
+            let more = [("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")];
+            let offered = [("Sec-WebSocket-Protocol", offer)];
+            let all = headers.iter().chain(&more).chain(&offered);
+            let headers: Vec<_> =
+                all.map(|&(name, value)| Header { name, value: value.as_bytes() }).collect();
+            match answer(target, &headers, &HandshakeRules::default()) {
+                Answer::Accepted { response, spoken, .. } => (spoken, String::from_utf8(response).unwrap()),
+                other => panic!("{other:?}"),
+            }
+        };
+        let (chosen, response) = spoken("/", "x, centrifuge-protobuf, centrifuge-json");
+        assert_eq!(chosen, Spoken::Protobuf);
+        assert!(response.contains("\r\nSec-WebSocket-Protocol: centrifuge-protobuf\r\n"), "{response}");
+        assert_eq!(spoken("/?format=protobuf", "centrifuge-json").0, Spoken::Json);
+        for query in ["format=protobuf", "a=b&cf_protocol=protobuf"] {
+            let (chosen, response) = spoken(&format!("/?{query}"), "x");
+            assert_eq!(chosen, Spoken::Protobuf, "{query}");
+            assert!(!response.contains("Sec-WebSocket-Protocol"), "{response}");
+        }
+        assert_eq!(spoken("/?format=json", "x").0, Spoken::Json);
     }
 
     #[test]

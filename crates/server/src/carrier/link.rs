@@ -142,31 +142,21 @@ impl<D: Duplex> WsSink<D> {
         })
     }
 
-    /// Appends the records as whole frames, cut at the protocol's separator where one frame would be very long.
+    /// Appends the records as whole frames, cut between two messages where one frame would be very long.
     fn write_records(&self, batch: &Batch, after: u64, frames: &mut Vec<u8>) {
         PAYLOAD.with_borrow_mut(|payload| {
             payload.clear();
             self.protocol.records(batch, after, payload);
             frames.reserve(payload.len() + 16);
-            let separator = self.protocol.separator();
             let mut rest = payload.as_slice();
-            while let Some(cut) = cut(rest, separator) {
-                write_message(frames, self.kind(), &rest[..cut], self.sender.deflate());
-                rest = &rest[cut + separator.len()..];
+            while let Some((end, next)) = self.protocol.cut(rest, FRAME_BYTES_SOFT) {
+                write_message(frames, self.kind(), &rest[..end], self.sender.deflate());
+                rest = &rest[next..];
             }
             write_message(frames, self.kind(), rest, self.sender.deflate());
             give_back(payload);
         });
     }
-}
-
-/// Where a long payload is cut: at the first separator past the soft limit.
-fn cut(payload: &[u8], separator: &[u8]) -> Option<usize> {
-    if separator.is_empty() || payload.len() <= FRAME_BYTES_SOFT {
-        return None;
-    }
-    let tail = &payload[FRAME_BYTES_SOFT..];
-    tail.windows(separator.len()).position(|window| window == separator).map(|at| FRAME_BYTES_SOFT + at)
 }
 
 fn is_uncut(batch: &Batch, after: u64) -> bool {

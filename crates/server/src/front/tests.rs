@@ -13,7 +13,7 @@ struct Guests {
 }
 
 impl Reception for Arc<Guests> {
-    fn on_socket(&self, (mut receiver, sender): (Receiver<Plain>, Sender<Plain>), peer: PeerInfo) {
+    fn on_socket(&self, (mut receiver, sender): (Receiver<Plain>, Sender<Plain>), _: Spoken, peer: PeerInfo) {
         self.peers.lock().unwrap().push(peer);
         tokio::spawn(async move {
             let mut frames = Vec::new();

@@ -9,15 +9,9 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::body;
+use crate::centrifuge;
 use crate::fields::{Entries, Fields, PositionFields, claimed, or_default, present};
 use crate::rpc;
-
-/// Bytes of a client's name of itself, and of its version (the protocol's own bounds). The rest is cut: both serve metrics only.
-const NAME_BYTES_MAX: usize = 16;
-const VERSION_BYTES_MAX: usize = 64;
-
-/// The bit of `flag` by which a client wants an error in place of `recovered: false`.
-const REJECT_UNRECOVERED: i64 = 2;
 
 /// Decodes the commands of a frame: one a line, perhaps with one line break at the end.
 pub(super) fn frame(frame: &[u8], out: &mut Vec<Request>) -> Result<(), Disconnect> {
@@ -58,19 +52,8 @@ struct CommandFields<'a> {
 }
 
 impl CommandFields<'_> {
-    /// Without a number a command is a `send` or a pong, whatever else it bears (as in `client.go` of the original).
     fn request(self) -> Result<Request, Disconnect> {
-        let id = self.id;
-        if id == 0 && self.send.is_none() {
-            return Ok(Request { id, command: Command::Pong });
-        }
-        let command = self.command().unwrap_or_else(|fault| Some(Command::Malformed { why: fault.0 }));
-        match command {
-            // Nobody could be told what is wrong.
-            Some(Command::Malformed { .. }) if id == 0 => Err(Disconnect::BAD_REQUEST),
-            Some(command) => Ok(Request { id, command }),
-            None => Err(Disconnect::BAD_REQUEST),
-        }
+        centrifuge::request(self.id, self.send.is_some(), || self.command())
     }
 
     /// The first request that is there, in the order of the protocol's field numbers; `None` if there is none.
@@ -136,15 +119,10 @@ impl ConnectFields<'_> {
                 .into_iter()
                 .filter_map(|(channel, sub)| Some((channel, sub?.0.recover()?)))
                 .collect(),
-            name: cut(self.name, NAME_BYTES_MAX),
-            version: cut(self.version, VERSION_BYTES_MAX),
+            name: centrifuge::name(&self.name),
+            version: centrifuge::version(&self.version),
         })
     }
-}
-
-fn cut(mut text: String, bytes_max: usize) -> String {
-    text.truncate(text.floor_char_boundary(bytes_max));
-    text
 }
 
 #[derive(Default, Deserialize)]
@@ -185,7 +163,7 @@ impl SubscribeFields {
             positioned: self.positioned,
             recoverable: self.recoverable,
             join_leave: self.join_leave,
-            reject_unrecovered: self.flag & REJECT_UNRECOVERED != 0,
+            reject_unrecovered: self.flag & centrifuge::REJECT_UNRECOVERED != 0,
             unsupported: self.kind != 0 || self.tf.is_some(),
             channel: self.channel,
             token: self.token,

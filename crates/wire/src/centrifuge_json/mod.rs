@@ -4,13 +4,14 @@
 //! compact object with snake_case names and without zero values; numbers of 64 bits are JSON numbers; bodies are embedded.
 
 mod decode;
-mod encode;
 
 use fireside_core::{Batch, Disconnect, Event, Request};
 
 use crate::Protocol;
+use crate::centrifuge::encode;
+use crate::object::object;
 
-pub(crate) use encode::{author, publication};
+pub(crate) use crate::centrifuge::encode::{author, publication};
 
 /// The protocol as a value.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,15 +35,20 @@ impl Protocol for CentrifugeJson {
     }
 
     fn event(&self, event: &Event, out: &mut Vec<u8>) {
-        encode::event(event, out);
+        object(out, |o| encode::event(event, o));
     }
 
     fn records(&self, batch: &Batch, after: u64, out: &mut Vec<u8>) {
-        encode::records(batch, after, out);
+        for (n, record) in batch.after(after).iter().enumerate() {
+            if n > 0 {
+                out.push(b'\n');
+            }
+            object(out, |o| encode::record(batch, record, o));
+        }
     }
 
     fn disconnect(&self, why: &Disconnect, out: &mut Vec<u8>) {
-        encode::disconnect(why, out);
+        object(out, |o| encode::disconnect(why, o));
     }
 
     fn separator(&self) -> &'static [u8] {
