@@ -130,8 +130,11 @@ impl<'a> Stage<'a> {
         let mut acknowledged = begin;
         loop {
             let heard = audience.heard();
-            let next = (begin + count).min(acknowledged + in_flight).min(heard + ahead);
-            if *sent < next {
+            let may = (begin + count).min(acknowledged + in_flight);
+            let next = may.min(heard + ahead);
+            // Held back by its readers, it goes on when they have made room for all that it may send: record by record, as the last of them
+            // catches up, it would fill the server with scraps and measure itself (the silly window of RFC 813).
+            if *sent < next && (next == may || in_flight == 1) {
                 let commands: Vec<String> = (*sent + 1..=next).map(|n| publish_command(channel, n)).collect();
                 publisher.socket.send(commands.iter().map(String::as_bytes)).await?;
                 *sent = next;

@@ -324,24 +324,26 @@ impl Channel {
 
     // ----------------------------------------------------------------------------------------------------- writing
 
-    /// Puts a write into its turn. The asker is told when it is decided and, if it was new, committed.
-    pub(crate) fn propose(self: &Arc<Self>, node: &Arc<Node>, write: Admitted<Write>, asker: Asker) {
+    /// Puts a write into its turn. The asker is told when it is decided and, if it was new, committed. True if it waits: then whoever
+    /// proposes must also see to it that the channel is driven, once all that it has for it is proposed.
+    #[must_use]
+    pub(crate) fn propose(self: &Arc<Self>, node: &Arc<Node>, write: Admitted<Write>, asker: Asker) -> bool {
         let queued = {
             let mut state = lock(&self.state);
             state.used_ms = node.host.monotonic_ms();
             if self.policy.history.is_none() && state.is_swift() {
                 drop(state);
-                return self.pass(node, write, asker);
+                self.pass(node, write, asker);
+                return false;
             }
             state.enqueue(Waiting { write, asker })
         };
-        match queued {
-            Ok(()) => self.drive_if_needed(node),
-            Err(refused) => {
-                let (refusal, waiting) = *refused;
-                waiting.asker.tell(node, self, Err(refusal));
-            }
+        if let Err(refused) = queued {
+            let (refusal, waiting) = *refused;
+            waiting.asker.tell(node, self, Err(refusal));
+            return false;
         }
+        true
     }
 
     /// The same, for somebody in this process who waits.
@@ -351,11 +353,14 @@ impl Channel {
         write: Admitted<Write>,
     ) -> Result<Placed, Refusal> {
         let slot = Slot::new();
-        self.propose(node, write, Asker::Slot(slot.clone()));
+        if self.propose(node, write, Asker::Slot(slot.clone())) {
+            self.drive_if_needed(node);
+        }
         slot.wait().await
     }
 
-    fn drive_if_needed(self: &Arc<Self>, node: &Arc<Node>) {
+    /// Starts a driver if something waits and nobody drives.
+    pub(crate) fn drive_if_needed(self: &Arc<Self>, node: &Arc<Node>) {
         {
             let mut state = lock(&self.state);
             if state.driving || state.waiting.is_empty() || !matches!(state.life, Life::Awake(_)) {

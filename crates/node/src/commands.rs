@@ -199,7 +199,10 @@ fn publish_now(node: &Arc<Node>, session: &Arc<Session>, id: u32, publish: Publi
         Ok(write) => {
             session.publish_begins(write.channel());
             let channel = node.directory.get(node, write.channel(), write.policy());
-            channel.propose(node, write, Asker::Session { session: session.clone(), id, positioned });
+            let asker = Asker::Session { session: session.clone(), id, positioned };
+            if channel.propose(node, write, asker) {
+                session.drive_later(&channel);
+            }
         }
         Err(refusal) => session.refuse(node, "publish", id, refusal),
     }

@@ -43,6 +43,8 @@ pub(crate) struct Inner {
     bucket: Bucket,
     /// Publishes that are not answered yet, by channel.
     pending: Vec<(ChannelName, u32)>,
+    /// Channels that were given something to write in this turn and are driven at its end, so that it goes together.
+    undriven: Vec<Arc<Channel>>,
     waker: Option<Waker>,
     /// The sink wants to be polled before it takes more.
     sink_waits: bool,
@@ -100,6 +102,7 @@ impl Session {
                 outbox: Outbox::new(node.settings.outbox_bytes_max),
                 bucket: Bucket::default(),
                 pending: Vec::new(),
+                undriven: Vec::new(),
                 waker: None,
                 sink_waits: false,
                 closing: None,
@@ -262,6 +265,22 @@ impl Session {
         match inner.pending.iter_mut().find(|(name, _)| name == channel) {
             Some((_, count)) => *count += 1,
             None => inner.pending.push((channel.clone(), 1)),
+        }
+    }
+
+    /// The channel is driven when this turn of the session's task is over.
+    pub(crate) fn drive_later(&self, channel: &Arc<Channel>) {
+        let mut inner = lock(&self.inner);
+        if !inner.undriven.iter().any(|known| Arc::ptr_eq(known, channel)) {
+            inner.undriven.push(channel.clone());
+        }
+    }
+
+    fn drive_now(&self, node: &Arc<Node>) {
+        // The session's lock is given back first: a channel's comes before it.
+        let undriven = std::mem::take(&mut lock(&self.inner).undriven);
+        for channel in undriven {
+            channel.drive_if_needed(node);
         }
     }
 

@@ -16,9 +16,6 @@ use fireside_server::carrier::websocket::{Receiver, Sender, SocketLimits};
 use fireside_server::front::{Front, FrontRules, PeerInfo, Reception, Rewound};
 use tokio::net::TcpListener;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The suites send messages of 16 MiB, cut into 65,536 frames.
 static RAISED: SocketLimits = SocketLimits {
     message: MessageLimits {

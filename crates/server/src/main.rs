@@ -6,9 +6,6 @@ use clap::Parser;
 use fireside_server::cli::Cli;
 use fireside_server::commands;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     commands::execute(Cli::parse())
 }

@@ -179,6 +179,8 @@ impl Future for Driver {
         ended = ended.or_else(|| lock(&this.session.inner).closing.clone());
         if ended.is_none() {
             ended = this.poll_requests(cx).err();
+            // A frame of publishes is one batch, not a first record and the rest of them.
+            this.session.drive_now(&this.node);
             this.poll_reading(cx);
         }
         // What the commands just asked for goes out before we sleep, and a reason to close is seen at once.
