@@ -46,6 +46,19 @@ test('b7_readers_that_never_read_cost_a_bound_and_delay_nobody', { timeout: 60_0
   }
 });
 
+test('b7_whoever_is_too_slow_for_a_channel_without_history_is_told_how_much_it_missed', { timeout: 60_000 }, async () => {
+  const channel = fresh('live:flood-');
+  const [writer, slow] = [await person('writer'), await person('slow')];
+  await slow.subscribe(channel);
+  let missed = 0;
+  slow.onheard = ({ push }) => { if (push?.message?.data.channel === channel) missed += push.message.data.entries; };
+  slow.socket.pause();
+  await fill(writer, channel, 480, 60_000);
+  slow.socket.resume();
+  await until(() => missed + slow.records(channel).length === 480);
+  assert.ok(missed > 0, 'it did not read, and nothing was kept for it');
+});
+
 test('b7_whoever_is_far_behind_catches_up_as_fast_as_it_reads', { timeout: 60_000 }, async () => {
   const [channel, records] = [fresh('room:behind-'), 240];
   await fill(await person('writer'), channel, records, 60_000);

@@ -48,6 +48,14 @@ pub enum Event {
         /// Why.
         why: Unsubscribed,
     },
+    /// You were too slow for a channel without history.
+    Missed {
+        /// The channel.
+        channel: ChannelName,
+        /// How many records, joins and leaves were dropped for this reader just before what follows; what a newer one of the same conflation key
+        /// replaced is not among them.
+        entries: u64,
+    },
     /// Are you there?
     Ping,
 }
@@ -193,4 +201,21 @@ pub enum Outgoing {
         /// Offset of the last record the reader already has; below `batch.first()` unless the batch is cut.
         after: u64,
     },
+}
+
+impl Outgoing {
+    /// The channel that it is about. `None` for replies and pings.
+    pub fn channel(&self) -> Option<&ChannelName> {
+        match self {
+            Outgoing::Records { batch, .. } => Some(&batch.channel),
+            Outgoing::Event(event) => match &**event {
+                Event::Joined { channel, .. }
+                | Event::Left { channel, .. }
+                | Event::Subscribed { channel, .. }
+                | Event::Unsubscribed { channel, .. }
+                | Event::Missed { channel, .. } => Some(channel),
+                Event::Reply { .. } | Event::Ping => None,
+            },
+        }
+    }
 }

@@ -5,7 +5,7 @@
 //! | control | pings, replies that touch no subscription | first; too many close the session |
 //! | durable | records of channels with history, and what opens or ends subscriptions, in one order | records go back to the log |
 //! | run | text of AI runs | adjacent deltas are merged |
-//! | ephemeral | records without history, join and leave | the latest of a conflation key wins; else the oldest goes |
+//! | ephemeral | records without history, join and leave | the latest of a conflation key wins; else the oldest goes, and the reader is told how many |
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use crate::batch::{Batch, ProposalId};
 use crate::channel::run;
 use crate::event::{Event, Outgoing};
 use crate::limits;
+use crate::name::ChannelName;
 use crate::record::Record;
 
 /// One life of one subscription of a session. Entries of a dead one are never begun.
@@ -56,11 +57,20 @@ pub struct Outbox {
     durable: VecDeque<Entry>,
     run: VecDeque<Entry>,
     ephemeral: VecDeque<Entry>,
+    /// What was dropped of the ephemeral lane and the reader has not been told, by subscription: at most one for each.
+    missed: Vec<Missed>,
     /// Tried and not taken yet.
     current: Option<Entry>,
     /// Replies, pings and what opens or ends subscriptions, in both lanes and tried.
     events: usize,
     events_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Missed {
+    sub: SubId,
+    channel: ChannelName,
+    entries: u64,
 }
 
 #[derive(Debug)]
@@ -87,6 +97,7 @@ impl Outbox {
             durable: VecDeque::new(),
             run: VecDeque::new(),
             ephemeral: VecDeque::new(),
+            missed: Vec::new(),
             current: None,
             events: 0,
             events_bytes: 0,
@@ -100,7 +111,11 @@ impl Outbox {
 
     /// No record waits: detached subscriptions may read on.
     pub fn has_no_records(&self) -> bool {
-        self.current.is_none() && self.durable.is_empty() && self.run.is_empty() && self.ephemeral.is_empty()
+        self.current.is_none() && self.no_lane_has_records()
+    }
+
+    fn no_lane_has_records(&self) -> bool {
+        self.durable.is_empty() && self.run.is_empty() && self.ephemeral.is_empty() && self.missed.is_empty()
     }
 
     /// Records of this cost may be queued. One batch always fits an empty outbox, whatever its size.
@@ -185,6 +200,7 @@ impl Outbox {
         self.current = self.current.take().filter(&mut keep);
         self.bytes = self.bytes.saturating_sub(freed);
         self.ephemeral.retain(|entry| entry.sub != Some(sub));
+        self.missed.retain(|missed| missed.sub != sub);
         self.ephemeral_bytes = self.ephemeral.iter().map(|entry| entry.cost).sum();
     }
 
@@ -193,10 +209,7 @@ impl Outbox {
         if self.current.is_none() {
             self.current = self.next();
         }
-        let more = !(self.control.is_empty()
-            && self.durable.is_empty()
-            && self.run.is_empty()
-            && self.ephemeral.is_empty());
+        let more = !(self.control.is_empty() && self.no_lane_has_records());
         self.current.as_ref().map(|entry| (&entry.what, more))
     }
 
@@ -223,6 +236,11 @@ impl Outbox {
         }
         if let Some(entry) = self.run.pop_front() {
             return Some(self.merge_with_rest(entry));
+        }
+        // Whatever was dropped is older than what is left.
+        if let Some(Missed { sub, channel, entries }) = self.missed.pop() {
+            let what = Outgoing::Event(Arc::new(Event::Missed { channel, entries }));
+            return Some(Entry { sub: Some(sub), what, cost: 0 });
         }
         let entry = self.ephemeral.pop_front()?;
         self.ephemeral_bytes -= entry.cost;
@@ -320,10 +338,19 @@ impl Outbox {
         while self.ephemeral_bytes > self.bytes_max / 4 && self.ephemeral.len() > 1 {
             if let Some(oldest) = self.ephemeral.pop_front() {
                 self.ephemeral_bytes -= oldest.cost;
+                self.miss(&oldest);
                 dropped += 1;
             }
         }
         dropped
+    }
+
+    fn miss(&mut self, entry: &Entry) {
+        let (Some(sub), Some(channel)) = (entry.sub, entry.what.channel()) else { return };
+        match self.missed.iter_mut().find(|missed| missed.sub == sub) {
+            Some(missed) => missed.entries += 1,
+            None => self.missed.push(Missed { sub, channel: channel.clone(), entries: 1 }),
+        }
     }
 
     /// An idle session holds no buffers.
@@ -332,6 +359,7 @@ impl Outbox {
         self.durable.shrink_to(0);
         self.run.shrink_to(0);
         self.ephemeral.shrink_to(0);
+        self.missed.shrink_to(0);
     }
 }
 

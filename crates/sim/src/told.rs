@@ -104,7 +104,9 @@ pub fn plainly(entry: &Outgoing) -> Option<Told> {
     };
     Some(match &**event {
         Event::Reply { id, reply } => Told::Answer(*id, answer(reply)),
-        Event::Joined { .. } | Event::Left { .. } | Event::Subscribed { .. } => Told::Passing,
+        Event::Joined { .. } | Event::Left { .. } | Event::Subscribed { .. } | Event::Missed { .. } => {
+            Told::Passing
+        }
         Event::Unsubscribed { channel, why } => Told::Ended(channel.as_str().to_owned(), why.code),
         Event::Ping => Told::Ping,
     })

@@ -224,7 +224,8 @@ fn pushes() {
     t.event(Event::Joined { channel: chat.clone(), who: seven() });
     t.event(Event::Left { channel: chat.clone(), who: seven() });
     t.event(Event::Unsubscribed { channel: chat.clone(), why: Unsubscribed::INSUFFICIENT_STATE });
-    t.event(Event::Unsubscribed { channel: chat, why: Unsubscribed::BY_SERVER });
+    t.event(Event::Unsubscribed { channel: chat.clone(), why: Unsubscribed::BY_SERVER });
+    t.event(Event::Missed { channel: chat, entries: 12 });
     let start = Start { position: Some(Position::new(Epoch(9), 3)), ..live(0) };
     t.event(Event::Subscribed { channel: channel("news"), start });
     t.event(Event::Subscribed { channel: channel("live:1"), start: Start::default() });

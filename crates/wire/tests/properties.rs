@@ -228,6 +228,12 @@ proptest! {
                 let user = message["push"]["join"]["info"].get("user").and_then(Value::as_str).unwrap_or("");
                 prop_assert_eq!(user, &*who.user);
             }
+            Event::Missed { channel, entries } => {
+                let data = &message["push"]["message"]["data"];
+                prop_assert_eq!(&data["type"], "fireside.missed");
+                prop_assert_eq!(&data["channel"], channel.as_str());
+                prop_assert_eq!(&data["entries"], *entries);
+            }
             Event::Left { .. } => prop_assert!(message["push"]["leave"]["info"].is_object()),
             Event::Subscribed { start, .. } => {
                 let subscribe = &message["push"]["subscribe"];

@@ -216,6 +216,36 @@ fn the_latest_of_a_conflation_key_wins_per_author() {
 }
 
 #[test]
+fn i4_whole_a_reader_is_told_how_many_it_missed_before_what_is_left() {
+    let mut outbox = Outbox::new(10_000);
+    let mut dropped = 0;
+    for n in 1..=100 {
+        if let Offered::Dropped(entries) = outbox.offer(SUB, Lane::Ephemeral, &plain(n..=n), 0) {
+            dropped += u64::from(entries);
+        }
+    }
+    let told = drain(&mut outbox);
+    let missed = |one: &Outgoing| match one {
+        Outgoing::Event(event) => match &**event {
+            Event::Missed { channel, entries } if channel.as_str() == "story:1" => Some(*entries),
+            _ => None,
+        },
+        Outgoing::Records { .. } => None,
+    };
+    assert_eq!(missed(&told[0]), Some(dropped));
+    let left: Vec<u64> = (dropped + 1..=100).collect();
+    assert_eq!(offsets(&told[1..]), left);
+    assert_eq!(told.len() - 1, left.len(), "it is told once");
+    assert!(outbox.is_empty());
+
+    for n in 1..=100 {
+        outbox.offer(SUB, Lane::Ephemeral, &plain(n..=n), 0);
+    }
+    outbox.purge(SUB);
+    assert!(outbox.is_empty(), "whoever left is told nothing");
+}
+
+#[test]
 fn anonymous_sessions_do_not_conflate_each_others_records() {
     let mut outbox = Outbox::new(100_000);
     let typing = |client: &str| {

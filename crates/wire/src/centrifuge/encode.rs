@@ -35,8 +35,20 @@ pub(crate) fn event(event: &Event, o: &mut impl Form) {
         Event::Unsubscribed { channel, why } => {
             push(channel, o, |o| o.message(Field("unsubscribe", 7), |o| ended(why, o)));
         }
+        Event::Missed { channel, entries } => missed(channel, *entries, o),
         Event::Ping => {}
     }
+}
+
+/// The protocol has no word for it, so it is a message to the session, which an application that does not listen for it never sees.
+fn missed(channel: &ChannelName, entries: u64, o: &mut impl Form) {
+    let mut data = Vec::new();
+    object(&mut data, |o| {
+        o.exact_text("type", "fireside.missed");
+        o.exact_text("channel", channel.as_str());
+        o.exact_number("entries", entries);
+    });
+    o.message(PUSH, |o| o.message(Field("message", 8), |o| o.body(Field("data", 1), &data)));
 }
 
 /// Writes the fields of the message that bears one record of `batch`.

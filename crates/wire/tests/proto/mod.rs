@@ -104,7 +104,7 @@ messages! {
     Error { code: u32 _ = 1, message: text _ = 2, temporary: flag _ = 3, }
     Push {
         channel: text _ = 2, r#pub: one Publication = 4, join: one Join = 5, leave: one Join = 6, unsubscribe: one Unsubscribe = 7,
-        subscribe: one Subscribe = 9, disconnect: one Disconnect = 11,
+        message: one DataMessage = 8, subscribe: one Subscribe = 9, disconnect: one Disconnect = 11,
     }
     Publication {
         data: json _ = 4, info: one ClientInfo = 5, offset: u64 _ = 6, tags: texts _ = 7, delta: flag _ = 8, time: i64 _ = 9, epoch: text _ = 14,

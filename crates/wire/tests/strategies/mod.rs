@@ -127,6 +127,7 @@ pub fn event() -> impl Strategy<Value = Event> {
         1 => (channel(), author()).prop_map(|(channel, who)| Event::Left { channel, who }),
         1 => (channel(), start()).prop_map(|(channel, start)| Event::Subscribed { channel, start }),
         1 => channel().prop_map(|channel| Event::Unsubscribed { channel, why: Unsubscribed::EXPIRED }),
+        1 => (channel(), any::<u64>()).prop_map(|(channel, entries)| Event::Missed { channel, entries }),
         1 => Just(Event::Ping),
     ]
 }

@@ -256,6 +256,7 @@ fn short(entry: &Outgoing) -> Vec<Shown> {
         Event::Left { who, .. } => Shown::Left(who.user.to_string()),
         Event::Unsubscribed { channel, why } => Shown::Unsubscribed(channel.as_str().to_owned(), why.code),
         Event::Subscribed { .. } => unreachable!("nothing opens subscriptions later yet"),
+        Event::Missed { .. } => unreachable!("nobody here floods a channel without history"),
         Event::Ping => Shown::Ping,
     }]
 }
