@@ -51,7 +51,7 @@ impl Node {
         publish: Publish,
     ) -> Result<Placed, Refusal> {
         let write = self.gate.publish(caller(self, who), publish)?;
-        let channel = self.directory.get(self, write.channel(), write.policy());
+        let channel = self.directory.get(self, write.channel(), write.policy())?;
         channel.write(self, write).await
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fireside_core::command::{Command, Connect, History, Publish, Subscribe};
 use fireside_core::event::{Connected, Page, Start};
-use fireside_core::gate::{Admitted, ConnectRefusal, SeePresence};
+use fireside_core::gate::{Admitted, ConnectRefusal, SeePresence, Write};
 use fireside_core::outbox::SubId;
 use fireside_core::position::{Claimed, Position};
 use fireside_core::{Code, Disconnect, Event, Fact, Refusal, Reply, Request, Unsubscribed, limits};
@@ -117,13 +117,13 @@ async fn connect_with_subs(
 ) {
     let (mut opened, mut starts) = (Vec::new(), Vec::new());
     for admitted in granted {
-        let channel = node.directory.get(node, admitted.channel(), admitted.policy());
-        let claimed = connect.subs.iter().find(|(name, _)| name == channel.name.as_str()).map(|(_, at)| *at);
-        let started = match channel.awake().await {
-            Ok(()) => follow::start(node, &channel, claimed).await,
+        let name = admitted.channel();
+        let claimed = connect.subs.iter().find(|(known, _)| known == name.as_str()).map(|(_, at)| *at);
+        let started = match awake(node, name, admitted.policy()).await {
+            Ok(channel) => follow::start(node, &channel, claimed).await.map(|start| (channel, start)),
             Err(refusal) => Err(refusal),
         };
-        let Ok((start, from)) = started else { return session.close(Disconnect::SERVER_ERROR) };
+        let Ok((channel, (start, from))) = started else { return session.close(Disconnect::SERVER_ERROR) };
         let options = SubOptions { join_leave: channel.policy.join_leave, by_server: true };
         let Some(sub) = session.add_sub(node, &channel, from, options) else { return };
         starts.push((channel.name.clone(), start));
@@ -195,17 +195,29 @@ fn refresh(node: &Arc<Node>, session: &Arc<Session>, id: u32, token: &str) -> Re
 
 fn publish_now(node: &Arc<Node>, session: &Arc<Session>, id: u32, publish: Publish, positioned: bool) {
     let name = publish.channel.clone();
-    match session.ask(node, Some(&name), |caller| node.gate.publish(caller, publish)) {
-        Ok(write) => {
-            session.publish_begins(write.channel());
-            let channel = node.directory.get(node, write.channel(), write.policy());
-            let asker = Asker::Session { session: session.clone(), id, positioned };
-            if channel.propose(node, write, asker) {
-                session.drive_later(&channel);
-            }
-        }
-        Err(refusal) => session.refuse(node, "publish", id, refusal),
+    let proposed = match session.ask(node, Some(&name), |caller| node.gate.publish(caller, publish)) {
+        Ok(write) => propose(node, session, id, write, positioned),
+        Err(refusal) => Err(refusal),
+    };
+    if let Err(refusal) = proposed {
+        session.refuse(node, "publish", id, refusal);
     }
+}
+
+fn propose(
+    node: &Arc<Node>,
+    session: &Arc<Session>,
+    id: u32,
+    write: Admitted<Write>,
+    positioned: bool,
+) -> Result<(), Refusal> {
+    let channel = node.directory.get(node, write.channel(), write.policy())?;
+    session.publish_begins(write.channel());
+    let asker = Asker::Session { session: session.clone(), id, positioned };
+    if channel.propose(node, write, asker) {
+        session.drive_later(&channel);
+    }
+    Ok(())
 }
 
 // ----------------------------------------------------------------------------------------------------------- subscribe
@@ -386,7 +398,7 @@ pub(crate) async fn awake(
     name: &fireside_core::ChannelName,
     policy: &Arc<fireside_core::Namespace>,
 ) -> Result<Arc<Channel>, Refusal> {
-    let channel = node.directory.get(node, name, policy);
+    let channel = node.directory.get(node, name, policy)?;
     channel.awake().await?;
     Ok(channel)
 }

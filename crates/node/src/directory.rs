@@ -1,9 +1,10 @@
 //! Which channels are awake here. Whoever needs a channel finds it, or wakes it; a quiet one falls asleep.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use fireside_core::{ChannelName, Namespace};
+use fireside_core::{ChannelName, Code, Namespace, Refusal};
 
 use crate::channel::Channel;
 use crate::{Node, lock};
@@ -14,28 +15,50 @@ type Shard = Mutex<BTreeMap<ChannelName, Arc<Channel>>>;
 
 pub(crate) struct Directory {
     shards: Box<[Shard]>,
-}
-
-impl Default for Directory {
-    fn default() -> Self {
-        Directory { shards: (0..SHARDS).map(|_| Shard::default()).collect() }
-    }
+    awake: AtomicUsize,
+    awake_max: usize,
 }
 
 impl Directory {
+    pub(crate) fn new(awake_max: usize) -> Self {
+        Directory {
+            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            awake: AtomicUsize::new(0),
+            awake_max,
+        }
+    }
+
     /// The channel, awake or waking.
-    pub(crate) fn get(&self, node: &Arc<Node>, name: &ChannelName, policy: &Arc<Namespace>) -> Arc<Channel> {
+    ///
+    /// # Errors
+    /// 111: it sleeps, and as many as may be are awake. What the server itself must write (reserved channels, logs of runs) is woken always:
+    /// there are never more of these than runs.
+    pub(crate) fn get(
+        &self,
+        node: &Arc<Node>,
+        name: &ChannelName,
+        policy: &Arc<Namespace>,
+    ) -> Result<Arc<Channel>, Refusal> {
         let mut shard = lock(self.shard(name));
-        if let Some(channel) = shard.get(name)
-            && !channel.has_failed()
-        {
-            return channel.clone();
+        let known = shard.get(name);
+        if let Some(channel) = known.filter(|channel| !channel.has_failed()) {
+            return Ok(channel.clone());
+        }
+        if known.is_none() {
+            let is_ours = name.is_reserved() || name.run().is_some();
+            if !is_ours && self.awake.load(Ordering::Relaxed) >= self.awake_max {
+                return Err(Refusal::because(
+                    Code::TooManyRequests,
+                    "too many channels are awake on this server",
+                ));
+            }
+            self.awake.fetch_add(1, Ordering::Relaxed);
         }
         let channel = Channel::new(node, name.clone(), policy.clone());
         shard.insert(name.clone(), channel.clone());
         drop(shard);
         channel.begin_to_wake(node);
-        channel
+        Ok(channel)
     }
 
     /// The channel if it is awake here already.
@@ -63,6 +86,7 @@ impl Directory {
                     return true;
                 }
                 channel.fall_asleep(node);
+                self.awake.fetch_sub(1, Ordering::Relaxed);
                 false
             });
         }

@@ -51,6 +51,8 @@ pub struct Settings {
     pub outbox_bytes_max: usize,
     /// Sessions at most.
     pub sessions_max: usize,
+    /// Channels awake at most.
+    pub channels_max: usize,
 }
 
 impl Default for Settings {
@@ -60,6 +62,7 @@ impl Default for Settings {
             pong_ms_max: 8_000,
             outbox_bytes_max: 1024 * 1024,
             sessions_max: limits::SESSIONS_MAX,
+            channels_max: limits::CHANNELS_AWAKE_MAX,
         }
     }
 }
@@ -106,7 +109,7 @@ impl Node {
         let id = Arc::from(uuid(&*parts.host));
         Arc::new(Node {
             sessions: Sessions::new(parts.settings.sessions_max),
-            directory: Directory::default(),
+            directory: Directory::new(parts.settings.channels_max),
             runs: Runs::default(),
             gate: parts.gate,
             host: parts.host,

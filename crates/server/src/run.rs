@@ -187,6 +187,7 @@ fn parts(config: &Config, log: &log::Logs, facts: Arc<dyn Facts>) -> Result<Part
             pong_ms_max: u64::from(config.session.pong_timeout_s) * 1000,
             outbox_bytes_max: config.session.outbox_bytes_max,
             sessions_max: config.session.sessions_max,
+            ..Settings::default()
         },
     })
 }

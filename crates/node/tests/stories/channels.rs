@@ -4,6 +4,7 @@ use fireside_core::command::{Command, Publish};
 use fireside_core::gate::Principal;
 use fireside_core::position::{Claimed, Epoch};
 use fireside_core::{Code, Reply};
+use fireside_node::Settings;
 use fireside_node::ports::LogFault;
 
 use crate::host::{Outcome, Shown, World};
@@ -165,4 +166,26 @@ fn the_next_batch_waits_until_the_readers_have_taken_the_one_before() {
     assert_eq!(world.log.records("story:1").len(), 20);
     assert!(readers.iter().all(|reader| reader.offsets("story:1") == (1..=20).collect::<Vec<_>>()));
     assert!(readers[0].shown().contains(&Shown::Joined("late".to_owned())));
+}
+
+#[test]
+fn i8_bounded_no_more_channels_wake_than_may_and_those_that_fell_asleep_make_room() {
+    let world = World::with(crate::host::namespaces(), Settings { channels_max: 2, ..Settings::default() });
+    let mut anna = world.client("anna");
+    anna.subscribe("story:1", None);
+    anna.publish("story:2", "1", None);
+    world.run();
+    let asked = anna.subscribe("story:3", None);
+    world.run();
+    assert!(
+        matches!(anna.reply(asked), Some(Reply::Refused(refusal)) if refusal.code == Code::TooManyRequests)
+    );
+    let awake = anna.publish("story:1", "1", None);
+    world.run();
+    assert!(matches!(anna.reply(awake), Some(Reply::PublishedAt { .. })), "what is awake already goes on");
+    // The second has no reader, and falls asleep.
+    world.pass_ms(10_000);
+    let again = anna.subscribe("story:3", None);
+    world.run();
+    assert!(matches!(anna.reply(again), Some(Reply::Subscribed(_))));
 }

@@ -76,6 +76,7 @@ fn fixed() -> Vec<(&'static str, String)> {
             "keys that a channel remembers",
             format!("{}, for {}", limits::DEDUP_KEYS_MAX, format_time(limits::DEDUP_WINDOW_MS)),
         ),
+        ("channels awake at once", limits::CHANNELS_AWAKE_MAX.to_string()),
         ("members in one answer of presence", limits::PRESENCE_MAX.to_string()),
         ("open runs of one channel", limits::OPEN_RUNS_MAX.to_string()),
         ("input of ai.start", size(limits::RUN_INPUT_BYTES_MAX)),
