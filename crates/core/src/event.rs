@@ -67,12 +67,15 @@ impl Event {
     /// What this event holds in memory, about: a fixed share, and what a client can make large.
     pub fn cost(&self) -> usize {
         let page = |records: &[Record]| records.iter().map(Record::cost).sum::<usize>();
+        let bytes = |data: &Option<Bytes>| data.as_ref().map_or(0, Bytes::len);
         let held = match self {
-            Event::Reply { reply: Reply::Subscribed(start), .. } => page(&start.page),
+            Event::Reply { reply: Reply::Subscribed(start), .. } => page(&start.page) + bytes(&start.data),
             Event::Reply { reply: Reply::History(history), .. } => page(&history.records),
             Event::Reply { reply: Reply::Connected(connected), .. } => {
-                connected.subs.iter().map(|(_, start)| Event::COST + page(&start.page)).sum()
+                let subs = connected.subs.iter().map(|(_, start)| Event::COST + page(&start.page));
+                subs.sum::<usize>() + bytes(&connected.data)
             }
+            Event::Reply { reply: Reply::Rpc(data), .. } => data.len(),
             // The members themselves are shared; what is written of each is not.
             Event::Reply { reply: Reply::Presence(members), .. } => members.len() * Event::COST,
             _ => 0,
@@ -178,6 +181,8 @@ pub struct Start {
     pub oldest: u64,
     /// Seconds until the subscription is over; `None` if never.
     pub ttl_s: Option<u32>,
+    /// Data from the backend's subscribe hook.
+    pub data: Option<Bytes>,
 }
 
 /// A page of history.

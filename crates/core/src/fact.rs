@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::hook::Hook;
 use crate::name::ChannelName;
 use crate::refusal::Code;
 
@@ -75,6 +76,22 @@ pub enum Fact {
     RunEnded {
         /// `complete`, `cancelled`, …
         status: &'static str,
+    },
+    /// A backend was asked.
+    Asked {
+        /// By which hook.
+        hook: Hook,
+        /// `answered`, or why there was no answer: `timeout`, `unreachable`, …
+        outcome: &'static str,
+        /// From the question to its outcome, in µs.
+        took_us: u64,
+    },
+    /// A backend's answer could not be used.
+    AnswerUnusable {
+        /// Of which hook.
+        hook: Hook,
+        /// What is wrong with it, in a sentence.
+        what: &'static str,
     },
     /// The log failed or refused.
     LogFault {

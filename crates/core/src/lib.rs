@@ -4,6 +4,7 @@
 //! |---|---|
 //! | what a client asks and is told | [`command`], [`event`], [`refusal`] |
 //! | who may do what | [`gate`], [`namespace`] |
+//! | what a backend is asked, and answers | [`hook`] |
 //! | how records get their numbers | [`channel`] |
 //! | what a session is still owed | [`outbox`] |
 //! | every bound | [`limits`] |
@@ -15,6 +16,7 @@ pub mod command;
 pub mod event;
 pub mod fact;
 pub mod gate;
+pub mod hook;
 pub mod limits;
 pub mod name;
 pub mod namespace;
@@ -28,6 +30,7 @@ pub use checkpoint::{Checkpoint, KnownKey, Mark, OpenRun};
 pub use command::{Command, Request};
 pub use event::{Event, Outgoing, Reply};
 pub use fact::{Fact, Facts};
+pub use hook::Hook;
 pub use name::ChannelName;
 pub use namespace::{Durability, Namespace, Namespaces};
 pub use position::{Claimed, Epoch, Position};

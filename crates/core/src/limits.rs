@@ -12,6 +12,8 @@ pub const CONFLATE_BYTES_MAX: usize = 64;
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of a token's `info`.
 pub const INFO_BYTES_MAX: usize = 2 * 1024;
+/// Bytes of the `meta` that a token, or a backend's answer, has for later questions.
+pub const META_BYTES_MAX: usize = 2 * 1024;
 /// Capabilities in one token.
 pub const CAPS_MAX: usize = 64;
 /// Names or patterns in one capability.
@@ -84,3 +86,9 @@ pub const MARKS_MAX: usize = 256;
 pub const ANONYMOUS_KEY_BYTES_MIN: usize = 22;
 /// Commands in a row that come too fast; at so many the session is closed (3013).
 pub const OVERRUNS_MAX: u32 = 1_000;
+/// Bytes of a backend's answer to a question; for a publish, whose answer may bear a body, that much more than twice the largest body.
+pub const HOOK_ANSWER_BYTES_MAX: usize = 128 * 1024;
+/// Bytes of the `data` that a backend puts into a reply (connect, subscribe, rpc).
+pub const HOOK_DATA_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a refusal's message that a backend gives.
+pub const HOOK_MESSAGE_BYTES_MAX: usize = 512;

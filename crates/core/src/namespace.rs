@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::hook::Hooks;
 use crate::limits;
 use crate::name::ChannelName;
 
@@ -133,6 +134,8 @@ pub struct Namespace {
     pub recover: bool,
     /// Who may, besides those with a capability.
     pub allow: Allow,
+    /// Where a backend has the last word.
+    pub hooks: Hooks,
     /// What a body must look like.
     pub schema: Option<Arc<dyn Schema>>,
     /// Runs; `None`: there are none here.
@@ -157,6 +160,7 @@ impl Namespace {
             join_leave_push: false,
             recover: false,
             allow: Allow::default(),
+            hooks: Hooks::default(),
             schema: None,
             run: None,
             record_bytes_max: 64 * 1024,

@@ -17,49 +17,94 @@ pub struct Refusal {
 
 /// The kinds of no, numbered as the Centrifuge protocol numbers its errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u16)]
 pub enum Code {
     /// Something failed on our side; the same command may succeed later.
-    Internal = 100,
+    Internal,
     /// Nobody has proven who this is.
-    Unauthorized = 101,
+    Unauthorized,
     /// No such channel, namespace or run.
-    UnknownChannel = 102,
+    UnknownChannel,
     /// Not allowed.
-    PermissionDenied = 103,
+    PermissionDenied,
     /// No such method.
-    MethodNotFound = 104,
+    MethodNotFound,
     /// Already subscribed on this session.
-    AlreadySubscribed = 105,
+    AlreadySubscribed,
     /// A limit of this session or channel is reached.
-    LimitExceeded = 106,
+    LimitExceeded,
     /// The command breaks a rule of its form.
-    BadRequest = 107,
+    BadRequest,
     /// The channel does not offer this.
-    NotAvailable = 108,
+    NotAvailable,
     /// The token is over; fetch another.
-    TokenExpired = 109,
+    TokenExpired,
     /// The session or subscription is over.
-    Expired = 110,
+    Expired,
     /// Too fast; slow down.
-    TooManyRequests = 111,
+    TooManyRequests,
     /// The position is gone.
-    UnrecoverablePosition = 112,
+    UnrecoverablePosition,
     /// The key is known with another body, or the expected position is not the newest. Ours.
-    Conflict = 409,
+    Conflict,
     /// The store cannot take more; reads go on. Ours.
-    StoreFull = 507,
+    StoreFull,
+    /// An application's backend said no, in a number of its own.
+    Backend {
+        /// 400 to 1999.
+        number: u16,
+        /// The same command may succeed later.
+        temporary: bool,
+    },
 }
 
 impl Code {
     /// The number on the wire.
     pub fn number(self) -> u16 {
-        self as u16
+        match self {
+            Code::Internal => 100,
+            Code::Unauthorized => 101,
+            Code::UnknownChannel => 102,
+            Code::PermissionDenied => 103,
+            Code::MethodNotFound => 104,
+            Code::AlreadySubscribed => 105,
+            Code::LimitExceeded => 106,
+            Code::BadRequest => 107,
+            Code::NotAvailable => 108,
+            Code::TokenExpired => 109,
+            Code::Expired => 110,
+            Code::TooManyRequests => 111,
+            Code::UnrecoverablePosition => 112,
+            Code::Conflict => 409,
+            Code::StoreFull => 507,
+            Code::Backend { number, .. } => number,
+        }
     }
 
     /// True if the same command may succeed later without being changed.
     pub fn is_temporary(self) -> bool {
-        matches!(self, Code::Internal | Code::TooManyRequests | Code::StoreFull)
+        match self {
+            Code::Backend { temporary, .. } => temporary,
+            code => matches!(code, Code::Internal | Code::TooManyRequests | Code::StoreFull),
+        }
+    }
+
+    /// What a backend means by a number: one of the protocol's, or one of its own from 400 to 1999. `None`: nothing.
+    pub fn from_backend(number: u16, temporary: bool) -> Option<Code> {
+        Some(match number {
+            100 => Code::Internal,
+            101 => Code::Unauthorized,
+            102 => Code::UnknownChannel,
+            103 => Code::PermissionDenied,
+            104 => Code::MethodNotFound,
+            106 => Code::LimitExceeded,
+            107 => Code::BadRequest,
+            108 => Code::NotAvailable,
+            109 => Code::TokenExpired,
+            110 => Code::Expired,
+            111 => Code::TooManyRequests,
+            400..=1999 => Code::Backend { number, temporary },
+            _ => return None,
+        })
     }
 
     /// The protocol's own words for it.
@@ -80,6 +125,7 @@ impl Code {
             Code::UnrecoverablePosition => "unrecoverable position",
             Code::Conflict => "conflict",
             Code::StoreFull => "store is full",
+            Code::Backend { .. } => "refused by the backend",
         }
     }
 }

@@ -50,7 +50,7 @@ impl Node {
         who: &Arc<Principal>,
         publish: Publish,
     ) -> Result<Placed, Refusal> {
-        let write = self.gate.publish(caller(self, who), publish)?;
+        let write = self.gate.publish(caller(self, who), publish)?.at_once()?;
         let channel = self.directory.get(self, write.channel(), write.policy())?;
         channel.write(self, write).await
     }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use fireside_core::command::{Command, Connect, History, Publish, Subscribe};
 use fireside_core::event::{Connected, Page, Start};
-use fireside_core::gate::{Admitted, ConnectRefusal, SeePresence, Write};
+use fireside_core::gate::{Admitted, Denial, Entry, Follow, SeePresence, Verdict, Write};
 use fireside_core::outbox::SubId;
 use fireside_core::position::{Claimed, Position};
 use fireside_core::{Code, Disconnect, Event, Fact, Refusal, Reply, Request, Unsubscribed, limits};
@@ -12,7 +13,7 @@ use fireside_core::{Code, Disconnect, Event, Fact, Refusal, Reply, Request, Unsu
 use crate::channel::{Asker, Channel};
 use crate::ports::Soon;
 use crate::session::{Session, SubOptions};
-use crate::{Node, follow, lock, run};
+use crate::{Node, follow, hooks, lock, run};
 
 /// Performs a command: at once, or as work that the next command waits for.
 ///
@@ -26,8 +27,12 @@ pub(crate) fn perform(
     let Request { id, command } = request;
     match command {
         Command::Connect(connect) => return connect_now(node, session, id, connect),
-        Command::Publish(publish) => publish_now(node, session, id, publish, false),
-        Command::PublishRpc(publish) => publish_now(node, session, id, publish, true),
+        Command::Publish(asked) => {
+            return Ok(publish(node, session, Publishing { id, positioned: false }, asked));
+        }
+        Command::PublishRpc(asked) => {
+            return Ok(publish(node, session, Publishing { id, positioned: true }, asked));
+        }
         Command::Unsubscribe { channel } => unsubscribe(node, session, id, &channel),
         Command::Refresh { token } => refresh(node, session, id, &token)?,
         Command::Send { .. } => return Err(Disconnect::NOT_AVAILABLE),
@@ -79,27 +84,70 @@ fn connect_now(
             Some(node.keys.claims(&connect.token).map_err(|_| refused(node, Disconnect::INVALID_TOKEN))?)
         }
     };
-    let principal = match node.gate.connect(&connect, claims, &session.client, node.host.now_ms()) {
-        Ok(principal) => principal,
-        Err(ConnectRefusal::Closed(why)) => return Err(refused(node, why)),
-        Err(ConnectRefusal::Refused(refusal)) => {
+    let verdict = node.gate.connect(&connect, claims, &session.client, node.host.now_ms());
+    let entry = match verdict {
+        Ok(Verdict::Passed(entry)) => entry,
+        Ok(Verdict::Ask(question)) => {
+            let (node, session) = (node.clone(), session.clone());
+            return Ok(Some(Box::pin(async move {
+                let answer = hooks::ask(&node, &session, question.asked()).await;
+                let entry = node.gate.answer_connect(*question, answer, node.host.now_ms());
+                let entered = match entry {
+                    Ok(entry) => enter(&node, &session, id, connect, entry),
+                    Err(denial) => turned_away(&node, &session, id, denial).map(|()| None),
+                };
+                match entered {
+                    Ok(Some(rest)) => rest.await,
+                    Ok(None) => {}
+                    Err(why) => session.close(why),
+                }
+            })));
+        }
+        Err(denial) => return turned_away(node, session, id, denial).map(|()| None),
+    };
+    enter(node, session, id, connect, entry)
+}
+
+/// Nobody comes in: the reply says why, or the link is closed.
+fn turned_away(node: &Node, session: &Session, id: u32, denial: Denial) -> Result<(), Disconnect> {
+    match hooks::refusal(node, denial) {
+        Ok(refusal) => {
             session.refused();
             session.refuse(node, "connect", id, refusal);
-            return Ok(None);
+            Ok(())
         }
-    };
+        Err(why) => Err(refused(node, why)),
+    }
+}
+
+/// The session begins.
+fn enter(
+    node: &Arc<Node>,
+    session: &Arc<Session>,
+    id: u32,
+    connect: Connect,
+    entry: Entry,
+) -> Result<Option<Soon<()>>, Disconnect> {
+    let Entry { principal, data } = entry;
     session.open(principal.clone());
     node.say(Fact::Connected { user: principal.user().clone(), client: session.client.clone() });
     let granted = node.gate.granted(&principal);
     if granted.is_empty() {
-        connected(node, session, id, Vec::new());
+        connected(node, session, id, Vec::new(), data);
         return Ok(None);
     }
     if granted.len() > node.gate.rules().subscriptions_max {
         return Err(Disconnect::CHANNEL_LIMIT);
     }
     let (node, session) = (node.clone(), session.clone());
-    Ok(Some(Box::pin(async move { connect_with_subs(&node, &session, id, connect, granted).await })))
+    Ok(Some(Box::pin(async move {
+        let Some((opened, starts)) = granted_subs(&node, &session, &connect, granted).await else { return };
+        connected(&node, &session, id, starts, data);
+        for (channel, sub) in opened {
+            follow::attach(&node, &session, sub);
+            came(&node, &session, &channel, sub);
+        }
+    })))
 }
 
 fn refused(node: &Node, why: Disconnect) -> Disconnect {
@@ -107,14 +155,13 @@ fn refused(node: &Node, why: Disconnect) -> Disconnect {
     why
 }
 
-/// Server-side subscriptions start before the reply that tells of them, and follow after it.
-async fn connect_with_subs(
+/// Server-side subscriptions start before the reply that tells of them, and follow after it. `None`: the session is over.
+async fn granted_subs(
     node: &Arc<Node>,
     session: &Arc<Session>,
-    id: u32,
-    connect: Connect,
-    granted: Vec<Admitted<Subscribe>>,
-) {
+    connect: &Connect,
+    granted: Vec<Admitted<Follow>>,
+) -> Option<(Vec<(Arc<Channel>, SubId)>, Vec<(fireside_core::ChannelName, Start)>)> {
     let (mut opened, mut starts) = (Vec::new(), Vec::new());
     for admitted in granted {
         let name = admitted.channel();
@@ -123,17 +170,16 @@ async fn connect_with_subs(
             Ok(channel) => follow::start(node, &channel, claimed).await.map(|start| (channel, start)),
             Err(refusal) => Err(refusal),
         };
-        let Ok((channel, (start, from))) = started else { return session.close(Disconnect::SERVER_ERROR) };
+        let Ok((channel, (start, from))) = started else {
+            session.close(Disconnect::SERVER_ERROR);
+            return None;
+        };
         let options = SubOptions { join_leave: channel.policy.join_leave, by_server: true };
-        let Some(sub) = session.add_sub(node, &channel, from, options) else { return };
+        let sub = session.add_sub(node, &channel, from, options)?;
         starts.push((channel.name.clone(), start));
         opened.push((channel, sub));
     }
-    connected(node, session, id, starts);
-    for (channel, sub) in opened {
-        follow::attach(node, session, sub);
-        came(node, session, &channel, sub);
-    }
+    Some((opened, starts))
 }
 
 fn connected(
@@ -141,6 +187,7 @@ fn connected(
     session: &Arc<Session>,
     id: u32,
     subs: Vec<(fireside_core::ChannelName, Start)>,
+    data: Option<Bytes>,
 ) {
     let ttl_s = ttl_s(node, session);
     let connected = Connected {
@@ -149,7 +196,7 @@ fn connected(
         subs,
         ping_s: (node.settings.ping_ms / 1000) as u32,
         pong: true,
-        data: None,
+        data,
     };
     session.tell_in_order(Event::Reply { id, reply: Reply::Connected(Box::new(connected)) });
     // The first ping comes after half to all of the interval, so that many who came together do not pong together.
@@ -174,9 +221,8 @@ fn refresh(node: &Arc<Node>, session: &Arc<Session>, id: u32, token: &str) -> Re
     let Some(who) = session.principal() else { return Err(Disconnect::BAD_REQUEST) };
     let principal = match node.gate.refresh(&who, claims, node.host.now_ms()) {
         Ok(principal) => principal,
-        Err(ConnectRefusal::Closed(why)) => return Err(why),
-        Err(ConnectRefusal::Refused(refusal)) => {
-            session.refuse(node, "refresh", id, refusal);
+        Err(denial) => {
+            session.refuse(node, "refresh", id, hooks::refusal(node, denial)?);
             return Ok(());
         }
     };
@@ -193,31 +239,49 @@ fn refresh(node: &Arc<Node>, session: &Arc<Session>, id: u32, token: &str) -> Re
 
 // ------------------------------------------------------------------------------------------------------------- publish
 
-fn publish_now(node: &Arc<Node>, session: &Arc<Session>, id: u32, publish: Publish, positioned: bool) {
-    let name = publish.channel.clone();
-    let proposed = match session.ask(node, Some(&name), |caller| node.gate.publish(caller, publish)) {
-        Ok(write) => propose(node, session, id, write, positioned),
-        Err(refusal) => Err(refusal),
-    };
-    if let Err(refusal) = proposed {
-        session.refuse(node, "publish", id, refusal);
-    }
+/// Which reply a publish gets.
+#[derive(Clone, Copy)]
+struct Publishing {
+    id: u32,
+    /// It wants the position (rpc), not the protocol's empty result.
+    positioned: bool,
 }
 
-fn propose(
-    node: &Arc<Node>,
-    session: &Arc<Session>,
-    id: u32,
-    write: Admitted<Write>,
-    positioned: bool,
-) -> Result<(), Refusal> {
-    let channel = node.directory.get(node, write.channel(), write.policy())?;
+/// Proposes the record at once; or asks its backend, and meanwhile the session's next command waits, so that its order stays.
+fn publish(node: &Arc<Node>, session: &Arc<Session>, reply: Publishing, asked: Publish) -> Option<Soon<()>> {
+    let name = asked.channel.clone();
+    let question = match session.ask(node, Some(&name), |caller| node.gate.publish(caller, asked)) {
+        Ok(Verdict::Passed(write)) => {
+            propose(node, session, reply, write);
+            return None;
+        }
+        Ok(Verdict::Ask(question)) => question,
+        Err(refusal) => {
+            session.refuse(node, "publish", reply.id, refusal);
+            return None;
+        }
+    };
+    let (node, session) = (node.clone(), session.clone());
+    Some(Box::pin(async move {
+        let answer = hooks::ask(&node, &session, question.asked()).await;
+        match node.gate.answer_publish(*question, answer, node.host.now_ms()) {
+            Ok(write) => propose(&node, &session, reply, write),
+            Err(denial) => hooks::deny(&node, &session, "publish", reply.id, denial),
+        }
+    }))
+}
+
+fn propose(node: &Arc<Node>, session: &Arc<Session>, reply: Publishing, write: Admitted<Write>) {
+    let Publishing { id, positioned } = reply;
+    let channel = match node.directory.get(node, write.channel(), write.policy()) {
+        Ok(channel) => channel,
+        Err(refusal) => return session.refuse(node, "publish", id, refusal),
+    };
     session.publish_begins(write.channel());
     let asker = Asker::Session { session: session.clone(), id, positioned };
     if channel.propose(node, write, asker) {
         session.drive_later(&channel);
     }
-    Ok(())
 }
 
 // ----------------------------------------------------------------------------------------------------------- subscribe
@@ -229,7 +293,16 @@ async fn subscribe(
     asked: Subscribe,
 ) -> Result<(), Refusal> {
     let name = asked.channel.clone();
-    let admitted = session.ask(node, Some(&name), |caller| node.gate.subscribe(caller, asked))?;
+    let admitted = match session.ask(node, Some(&name), |caller| node.gate.subscribe(caller, asked))? {
+        Verdict::Passed(admitted) => admitted,
+        Verdict::Ask(question) => {
+            let answer = hooks::ask(node, session, question.asked()).await;
+            match node.gate.answer_subscribe(*question, answer, node.host.now_ms()) {
+                Ok(admitted) => admitted,
+                Err(denial) => return hooks::refuse(node, session, denial),
+            }
+        }
+    };
     if session.follows(admitted.channel()) {
         return Err(Code::AlreadySubscribed.into());
     }
@@ -238,15 +311,17 @@ async fn subscribe(
     }
     session.published_all(admitted.channel()).await;
     let channel = awake(node, admitted.channel(), admitted.policy()).await?;
-    let (start, from) = follow::start(node, &channel, admitted.command().recover).await?;
+    let Follow { asked, data } = admitted.command();
+    let (start, from) = follow::start(node, &channel, asked.recover).await?;
+    let start = Start { data: data.clone(), ..start };
     if channel.name.run().is_some() && lock(&channel.state).has_no_records() {
         return Err(Refusal::because(Code::UnknownChannel, "there is no such run, or its log is gone"));
     }
-    if admitted.command().reject_unrecovered && start.was_recovering && !start.recovered {
+    if asked.reject_unrecovered && start.was_recovering && !start.recovered {
         return Err(Code::UnrecoverablePosition.into());
     }
     let policy = &channel.policy;
-    let join_leave = policy.join_leave && (policy.join_leave_push || admitted.command().join_leave);
+    let join_leave = policy.join_leave && (policy.join_leave_push || asked.join_leave);
     let options = SubOptions { join_leave, by_server: false };
     let Some(sub) = session.add_sub(node, &channel, from, options) else { return Ok(()) };
     session.tell_in_order(Event::Reply { id, reply: Reply::Subscribed(Box::new(start)) });

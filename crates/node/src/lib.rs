@@ -10,6 +10,7 @@
 //! | attach or read: subscribing, recovering, falling behind | `follow` |
 //! | which channels are awake | `directory` |
 //! | one AI run | `run` |
+//! | asking a backend | `hooks` |
 //! | what a backend may do | `api` |
 //! | all that a node needs of its world | [`ports`] |
 
@@ -19,6 +20,7 @@ mod commands;
 pub mod conformance;
 mod directory;
 mod follow;
+mod hooks;
 pub mod ports;
 mod probe;
 mod readers;
@@ -35,7 +37,7 @@ use fireside_core::{Disconnect, Fact, Facts, limits};
 
 pub use api::{Here, Info};
 use directory::Directory;
-use ports::{Bus, Host, Keys, Link, Log, Provider};
+use ports::{Backend, Bus, Host, Keys, Link, Log, Provider};
 pub use probe::Peaks;
 use run::Runs;
 use sessions::Sessions;
@@ -79,6 +81,8 @@ pub struct Parts {
     pub bus: Arc<dyn Bus>,
     /// Tokens.
     pub keys: Arc<dyn Keys>,
+    /// Whom hooks ask.
+    pub backend: Arc<dyn Backend>,
     /// Models, by the name that namespaces call them by.
     pub providers: BTreeMap<Arc<str>, Arc<dyn Provider>>,
     /// Who reads facts.
@@ -94,6 +98,7 @@ pub struct Node {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) keys: Arc<dyn Keys>,
+    pub(crate) backend: Arc<dyn Backend>,
     pub(crate) providers: BTreeMap<Arc<str>, Arc<dyn Provider>>,
     pub(crate) facts: Arc<dyn Facts>,
     pub(crate) settings: Settings,
@@ -116,6 +121,7 @@ impl Node {
             log: parts.log,
             bus: parts.bus,
             keys: parts.keys,
+            backend: parts.backend,
             providers: parts.providers,
             facts: parts.facts,
             settings: parts.settings,

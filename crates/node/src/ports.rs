@@ -10,6 +10,7 @@ use fireside_core::batch::ProposalId;
 use fireside_core::checkpoint::Checkpoint;
 use fireside_core::event::Outgoing;
 use fireside_core::gate::Claims;
+use fireside_core::hook::{Answer, Asked, Unanswered};
 use fireside_core::{Batch, ChannelName, Disconnect, Durability, Epoch, Request};
 
 /// A boxed future: one per batch, never one per record.
@@ -206,6 +207,24 @@ pub trait Keys: Send + Sync {
 /// Why a text is not a token of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenFault(pub &'static str);
+
+// ------------------------------------------------------------------------------------------------------------- Backend
+
+/// The application's backend, as far as it is asked.
+pub trait Backend: Send + Sync {
+    /// Asks about a client of this kind of link (as in [`Link::kind`]), within a bound of time that is the port's. Dropping what is
+    /// returned drops the question.
+    fn ask(&self, asked: Asked, link: &'static str) -> Soon<Result<Answer, Unanswered>>;
+}
+
+/// Nobody to ask: no question is ever answered.
+pub struct NoBackend;
+
+impl Backend for NoBackend {
+    fn ask(&self, _: Asked, _: &'static str) -> Soon<Result<Answer, Unanswered>> {
+        Box::pin(std::future::ready(Err(Unanswered("no backend"))))
+    }
+}
 
 // ------------------------------------------------------------------------------------------------------------ Provider
 

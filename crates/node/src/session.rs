@@ -28,6 +28,8 @@ pub use driver::Driver;
 pub struct Session {
     /// Its id, visible to others.
     pub(crate) client: Arc<str>,
+    /// Carrier and protocol of its link.
+    pub(crate) link: &'static str,
     sink: Arc<dyn Sink>,
     /// Its place in the slab of due times.
     slot: AtomicU32,
@@ -90,9 +92,10 @@ pub(crate) struct Sub {
 }
 
 impl Session {
-    fn new(node: &Node, sink: Arc<dyn Sink>) -> Arc<Self> {
+    fn new(node: &Node, link: &'static str, sink: Arc<dyn Sink>) -> Arc<Self> {
         Arc::new(Session {
             client: Arc::from(uuid(&*node.host)),
+            link,
             sink,
             slot: AtomicU32::new(u32::MAX),
             inner: Mutex::new(Inner {

@@ -12,7 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use fireside_core::ChannelName;
-use fireside_core::gate::{Capability, Claims, Rights};
+use fireside_core::gate::{Capability, Claims, is_plain};
 use fireside_core::limits;
 use fireside_node::ports::{Keys, TokenFault};
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
@@ -265,7 +265,7 @@ struct Unverified {
     iss: Option<String>,
 }
 
-/// The claims as they stand in a token. Unknown ones (and `meta`, which never reaches a client) are passed over.
+/// The claims as they stand in a token. Unknown ones are passed over.
 #[derive(Deserialize)]
 struct Said {
     #[serde(default)]
@@ -288,6 +288,8 @@ struct Said {
     info: Option<Box<RawValue>>,
     #[serde(default)]
     b64info: Option<String>,
+    #[serde(default)]
+    meta: Option<Box<RawValue>>,
     #[serde(default)]
     channels: Option<Vec<String>>,
     #[serde(default)]
@@ -391,7 +393,13 @@ impl Said {
                 limits::USER_BYTES_MAX,
                 "the claim tenant is too long or has a control character",
             )?,
-            info: info.map(|value| one_line(&value)).transpose()?,
+            info: info
+                .map(|value| one_line(&value, limits::INFO_BYTES_MAX, "the claim info is too long"))
+                .transpose()?,
+            meta: self
+                .meta
+                .map(|value| one_line(&value, limits::META_BYTES_MAX, "the claim meta is too long"))
+                .transpose()?,
             channels,
             caps: capabilities(self.caps.unwrap_or_default())?,
             channel: self.channel,
@@ -402,15 +410,14 @@ impl Said {
 /// A name that will stand in other people's frames, logs and keys: bounded, and without what could break a line.
 fn named(text: Option<String>, bytes_max: usize, fault: &'static str) -> Result<String, TokenFault> {
     let text = text.unwrap_or_default();
-    let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
-    if text.len() > bytes_max || text.chars().any(breaks) { Err(TokenFault(fault)) } else { Ok(text) }
+    if is_plain(&text, bytes_max) { Ok(text) } else { Err(TokenFault(fault)) }
 }
 
 /// Bounds a JSON value, and puts it on one line: frames end at a line end, and a raw one in JSON is never part of a text.
-fn one_line(value: &RawValue) -> Result<Bytes, TokenFault> {
+fn one_line(value: &RawValue, bytes_max: usize, fault: &'static str) -> Result<Bytes, TokenFault> {
     let json = value.get();
-    if json.len() > limits::INFO_BYTES_MAX {
-        return Err(TokenFault("the claim info is too long"));
+    if json.len() > bytes_max {
+        return Err(TokenFault(fault));
     }
     Ok(json.bytes().map(|b| if matches!(b, b'\n' | b'\r') { b' ' } else { b }).collect())
 }
@@ -423,38 +430,11 @@ fn capabilities(said: Vec<SaidCap>) -> Result<Vec<Capability>, TokenFault> {
 }
 
 fn capability(said: SaidCap) -> Result<Capability, TokenFault> {
-    if said.rooms.len() + said.channels.len() > limits::CAP_NAMES_MAX {
-        return Err(TokenFault("an entry of the claim caps has too many names"));
-    }
     // What a regular expression would have allowed cannot be guessed.
     if !said.r#match.as_deref().is_none_or(|how| matches!(how, "" | "wildcard")) {
         return Err(TokenFault("an entry of the claim caps has a match that is not supported"));
     }
-    if said.rooms.iter().any(|room| ChannelName::parse(room).is_err()) {
-        return Err(TokenFault("a room in the claim caps is no channel name"));
-    }
-    if !said.channels.iter().all(|pattern| is_pattern(pattern)) {
-        return Err(TokenFault(
-            "a channel in the claim caps is neither a name nor a name that ends in one *",
-        ));
-    }
-    // A word of a later version grants nothing here.
-    let allow = said.allow.iter().filter_map(|word| Rights::parse(word)).fold(Rights::default(), Rights::and);
-    Ok(Capability { rooms: shared(said.rooms), channels: shared(said.channels), allow })
-}
-
-/// True for a channel's name, and for the beginning of one with a `*` behind it.
-pub fn is_pattern(text: &str) -> bool {
-    match text.strip_suffix('*') {
-        None => ChannelName::parse(text).is_ok(),
-        Some("") => true,
-        // `news:` and `docs/` are no names yet: what follows makes them so.
-        Some(prefix) => ChannelName::parse(&format!("{prefix}x")).is_ok(),
-    }
-}
-
-fn shared(names: Vec<String>) -> Vec<Arc<str>> {
-    names.into_iter().map(Arc::from).collect()
+    Capability::read(said.rooms, said.channels, &said.allow).map_err(TokenFault)
 }
 
 /// What `fireside token` writes into a token.

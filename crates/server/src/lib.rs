@@ -1,5 +1,6 @@
 //! Where a node lives: the production host.
 
+pub mod backend;
 pub mod carrier;
 pub mod cli;
 pub mod commands;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use fireside_core::Facts;
 use fireside_core::gate::{Gate, Rules};
-use fireside_node::ports::{Provider, Solo};
+use fireside_core::{Facts, Hook, limits};
+use fireside_node::ports::{Backend, NoBackend, Provider, Solo};
 use fireside_node::{Node, Parts, Settings};
 use fireside_wire::centrifuge_json::CentrifugeJson;
 use fireside_wire::centrifuge_protobuf::CentrifugeProtobuf;
@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::info;
 
+use crate::backend::{HookSettings, HttpBackend};
 use crate::carrier::handshake::{HandshakeRules, Origins};
 use crate::carrier::websocket::SocketLimits;
 use crate::config::{self, Config};
@@ -172,6 +173,8 @@ fn parts(config: &Config, log: &log::Logs, facts: Arc<dyn Facts>) -> Result<Part
         commands_burst: config.session.commands_burst,
         subscriptions_max: config.session.subscriptions_max,
         personal_channel: config.session.personal_channel,
+        hooks: config.hooks.keys().copied().collect(),
+        lenient: config.hooks.iter().filter(|(_, hook)| hook.lenient).map(|(hook, _)| *hook).collect(),
     };
     let secret = config.token.hmac_secret.as_ref().map(config::Secret::bytes);
     Ok(Parts {
@@ -180,6 +183,7 @@ fn parts(config: &Config, log: &log::Logs, facts: Arc<dyn Facts>) -> Result<Part
         log: log.port(),
         bus: Arc::new(Solo),
         keys: Arc::new(TokenKeys::new(secret, config.token.issuers.iter().cloned())),
+        backend: backend(config, &facts)?,
         providers: config.providers.iter().map(provider).collect::<Result<BTreeMap<_, _>>>()?,
         facts,
         settings: Settings {
@@ -190,6 +194,25 @@ fn parts(config: &Config, log: &log::Logs, facts: Arc<dyn Facts>) -> Result<Part
             ..Settings::default()
         },
     })
+}
+
+fn backend(config: &Config, facts: &Arc<dyn Facts>) -> Result<Arc<dyn Backend>> {
+    if config.hooks.is_empty() {
+        return Ok(Arc::new(NoBackend));
+    }
+    let settings = config.hooks.iter().map(|(hook, how)| {
+        // Half of a JSON text may be escapes.
+        let body_bytes = if *hook == Hook::Publish { 2 * config.session.record_bytes_max } else { 0 };
+        let settings = HookSettings {
+            url: how.url.clone(),
+            timeout: Duration::from_millis(how.timeout_ms),
+            secret: how.secret.as_ref().map(|secret| secret.bytes().to_vec()),
+            concurrency: how.concurrency,
+            answer_bytes_max: limits::HOOK_ANSWER_BYTES_MAX + body_bytes,
+        };
+        (*hook, settings)
+    });
+    Ok(Arc::new(HttpBackend::new(settings, facts).map_err(anyhow::Error::msg)?))
 }
 
 fn provider((name, provider): (&Arc<str>, &config::Provider)) -> Result<(Arc<str>, Arc<dyn Provider>)> {

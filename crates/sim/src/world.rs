@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use fireside_core::gate::{Gate, Principal};
 use fireside_core::{Fact, Facts};
-use fireside_node::ports::{Host, Solo, Soon};
+use fireside_node::ports::{Host, NoBackend, Solo, Soon};
 use fireside_node::{Node, Parts, Settings};
 use fireside_store::{Start, Store};
 
@@ -257,6 +257,7 @@ impl World {
             log: log.clone(),
             bus: Arc::new(Solo),
             keys: Arc::new(PlainKeys),
+            backend: Arc::new(NoBackend),
             providers: BTreeMap::from([(Arc::from("default"), Arc::new(provider) as _)]),
             facts: Arc::new(Counted(self.trace.clone())),
             settings: Settings {

@@ -11,11 +11,8 @@ use serde_json::value::RawValue;
 
 use crate::body;
 use crate::centrifuge_json::{author, publication};
-use crate::fields::{Entries, Fields, PositionFields, or_default, present};
+use crate::fields::{DisconnectFields, Entries, Fields, PositionFields, or_default, present};
 use crate::object::{Object, object};
-
-/// Bytes of a close reason: what a close frame has room for (RFC 6455 §5.5).
-const REASON_BYTES_MAX: usize = 123;
 
 /// What a backend asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -340,34 +337,12 @@ struct SessionFields {
     disconnect: Option<Fields<DisconnectFields>>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct DisconnectFields {
-    #[serde(deserialize_with = "or_default")]
-    code: u16,
-    #[serde(deserialize_with = "or_default")]
-    reason: String,
-}
-
 fn disconnect(fields: SessionFields) -> Result<ApiCall, Refusal> {
     let SessionFields { user, client, session, whitelist, disconnect, .. } = fields;
     offered(session.is_none(), "session is not offered, client is")?;
     let why = match disconnect {
         None => Disconnect::FORCE_NO_RECONNECT,
-        Some(Fields(DisconnectFields { code, reason })) => {
-            if !(3000..5000).contains(&code) {
-                return Err(Refusal::because(Code::BadRequest, "disconnect.code is from 3000 to 4999"));
-            }
-            // An SDK would read its advice in it instead of in the code.
-            let is_json = serde_json::from_str::<IgnoredAny>(&reason).is_ok();
-            if reason.len() > REASON_BYTES_MAX || is_json {
-                return Err(Refusal::because(
-                    Code::BadRequest,
-                    "disconnect.reason is a sentence of at most 123 bytes, not JSON",
-                ));
-            }
-            Disconnect { code, reason: reason.into() }
-        }
+        Some(Fields(why)) => why.disconnect().map_err(|fault| Refusal::because(Code::BadRequest, fault))?,
     };
     Ok(ApiCall::Disconnect { user: named(user, "user is missing")?, client: filled(client), whitelist, why })
 }

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use fireside_core::{Claimed, Epoch};
+use fireside_core::{Claimed, Disconnect, Epoch};
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// A field whose `null` means its default.
@@ -89,6 +89,33 @@ pub(crate) struct PositionFields {
 impl PositionFields {
     pub(crate) fn claimed(&self) -> Claimed {
         claimed(&self.epoch, self.offset)
+    }
+}
+
+/// Bytes of a close reason: what a close frame has room for (RFC 6455 §5.5).
+const REASON_BYTES_MAX: usize = 123;
+
+/// Why a backend ends a session.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default)]
+pub(crate) struct DisconnectFields {
+    #[serde(deserialize_with = "or_default")]
+    code: u16,
+    #[serde(deserialize_with = "or_default")]
+    reason: String,
+}
+
+impl DisconnectFields {
+    pub(crate) fn disconnect(self) -> Result<Disconnect, &'static str> {
+        let DisconnectFields { code, reason } = self;
+        if !(3000..5000).contains(&code) {
+            return Err("disconnect.code is from 3000 to 4999");
+        }
+        // An SDK would read its advice in JSON instead of in the code.
+        if reason.len() > REASON_BYTES_MAX || serde_json::from_str::<IgnoredAny>(&reason).is_ok() {
+            return Err("disconnect.reason is a sentence of at most 123 bytes, not JSON");
+        }
+        Ok(Disconnect { code, reason: reason.into() })
     }
 }
 

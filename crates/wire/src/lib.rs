@@ -7,6 +7,7 @@
 //! | the same in Protobuf | [`centrifuge_protobuf`] |
 //! | our own rpc methods: `fireside.publish`, `ai.start`, `ai.cancel` | [`rpc`] |
 //! | the shapes of the HTTP API | [`api`] |
+//! | the shapes of hooks | [`hook`] |
 //! | what a body must be | [`body`] |
 
 use fireside_core::{Batch, Disconnect, Event, Request};
@@ -18,6 +19,7 @@ pub mod centrifuge_json;
 pub mod centrifuge_protobuf;
 mod fields;
 mod form;
+pub mod hook;
 mod object;
 pub mod rpc;
 

@@ -79,6 +79,11 @@ impl Object<'_> {
         put(self.out, text);
     }
 
+    /// A list of texts, be it empty.
+    pub(crate) fn texts(&mut self, name: &'static str, texts: &[String]) {
+        put(self.field(name), texts);
+    }
+
     /// A list of objects, be it empty.
     pub(crate) fn objects<T>(
         &mut self,

@@ -31,7 +31,12 @@ impl Desk {
         let rules = Rules { insecure: true, ..Rules::default() };
         let gate = Gate::new(Namespaces::new(vec![Arc::new(space)]), rules);
         let claims = Claims { user: "anna".into(), expires_s: Some(NOW_MS / 1000 + 60), ..Claims::default() };
-        let who = gate.connect(&Connect::default(), Some(claims), "c", NOW_MS).unwrap();
+        let who = gate
+            .connect(&Connect::default(), Some(claims), "c", NOW_MS)
+            .unwrap()
+            .at_once()
+            .unwrap()
+            .principal;
         Desk { gate, who }
     }
 
@@ -50,7 +55,7 @@ impl Desk {
             ..Publish::default()
         };
         let caller = Caller { principal: &self.who, now_ms: NOW_MS, subscribed: false, bucket: None };
-        self.gate.publish(caller, asked).unwrap()
+        self.gate.publish(caller, asked).unwrap().at_once().unwrap()
     }
 
     fn run_record(&self, kind: Kind, body: Bytes, key: Option<KeyMark>) -> Admitted<Write> {

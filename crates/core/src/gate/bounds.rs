@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Principal;
 use crate::limits;
 use crate::name::ChannelName;
@@ -25,6 +27,11 @@ pub(super) fn input(input: &[u8]) -> Result<(), Refusal> {
         return Err(Refusal::because(Code::LimitExceeded, message));
     }
     depth(input)
+}
+
+/// A JSON value that a backend gives away: not larger than `bytes_max`, and no trap.
+pub(super) fn given(json: Option<&Bytes>, bytes_max: usize) -> bool {
+    json.is_none_or(|json| !json.is_empty() && json.len() <= bytes_max && depth(json).is_ok())
 }
 
 /// Nesting of a JSON text, by one linear scan without recursion.
@@ -91,12 +98,14 @@ pub(super) fn reason(text: String) -> Result<String, Refusal> {
 }
 
 pub(super) fn tags(tags: &[(Arc<str>, Arc<str>)], principal: &Principal) -> Result<(), Refusal> {
-    if tags.is_empty() {
-        return Ok(());
-    }
-    if !principal.is_backend() {
+    if !tags.is_empty() && !principal.is_backend() {
         return Err(Refusal::because(Code::PermissionDenied, "only a backend sets tags"));
     }
+    backend_tags(tags)
+}
+
+/// Tags that a backend sets.
+pub(super) fn backend_tags(tags: &[(Arc<str>, Arc<str>)]) -> Result<(), Refusal> {
     let fits = |text: &str| (1..=limits::TAG_BYTES_MAX).contains(&text.len());
     if tags.len() > limits::TAGS_MAX
         || !tags.iter().all(|(name, value)| fits(name) && value.len() <= limits::TAG_BYTES_MAX)

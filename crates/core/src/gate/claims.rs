@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::limits;
+use crate::name::ChannelName;
+
 /// The claims of a connection token (names as in the token itself).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
@@ -25,6 +28,8 @@ pub struct Claims {
     pub tenant: String,
     /// `info`: public about the user, one JSON value.
     pub info: Option<Bytes>,
+    /// `meta`: for backends only, one JSON value.
+    pub meta: Option<Bytes>,
     /// `channels` and the names in `subs`: server-side subscriptions.
     pub channels: Vec<String>,
     /// `caps`.
@@ -42,6 +47,46 @@ pub struct Capability {
     pub channels: Vec<Arc<str>>,
     /// What.
     pub allow: Rights,
+}
+
+impl Capability {
+    /// Reads an entry as it is written, in a token or in a backend's answer. Words of `allow` that a later version may know grant nothing.
+    ///
+    /// # Errors
+    /// It has too many names, or one that names nothing; the text says which.
+    pub fn read(rooms: Vec<String>, channels: Vec<String>, allow: &[String]) -> Result<Self, &'static str> {
+        if rooms.len() + channels.len() > limits::CAP_NAMES_MAX {
+            return Err("an entry of caps has too many names");
+        }
+        if rooms.iter().any(|room| ChannelName::parse(room).is_err()) {
+            return Err("a room in caps is no channel name");
+        }
+        if !channels.iter().all(|pattern| is_pattern(pattern)) {
+            return Err("a channel in caps is neither a name nor a name that ends in one *");
+        }
+        let shared = |names: Vec<String>| names.into_iter().map(Arc::from).collect();
+        let rights = allow.iter().filter_map(|word| Rights::parse(word));
+        Ok(Capability {
+            rooms: shared(rooms),
+            channels: shared(channels),
+            allow: rights.fold(Rights::default(), Rights::and),
+        })
+    }
+}
+
+/// True for a channel's name, and for the beginning of one with a `*` behind it.
+pub fn is_pattern(text: &str) -> bool {
+    match text.strip_suffix('*') {
+        None => ChannelName::parse(text).is_ok(),
+        Some("") => true,
+        // `news:` and `docs/` are no names yet: what follows makes them so.
+        Some(prefix) => ChannelName::parse(&format!("{prefix}x")).is_ok(),
+    }
+}
+
+/// True for a text that may stand in other people's frames, logs and keys: bounded, and without what could break a line.
+pub fn is_plain(text: &str, bytes_max: usize) -> bool {
+    text.len() <= bytes_max && !text.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
 }
 
 /// A set of rights.

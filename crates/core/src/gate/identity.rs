@@ -2,23 +2,29 @@
 
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{Capability, Claims, Gate, Rules};
+use super::question::{Question, Verdict, unusable};
+use super::{Capability, Claims, Gate, Rules, bounds, is_plain};
 use crate::command::Connect;
+use crate::hook::{Answer, Asked, Grant, Hook, Unanswered};
 use crate::limits;
+use crate::name::ChannelName;
 use crate::record::{Author, KeyMark};
 use crate::refusal::{Code, Disconnect, Refusal};
 
 /// Who is acting, proven.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Principal {
     author: Arc<Author>,
     issuer: Box<str>,
     token_id: Box<str>,
     caps: Box<[Capability]>,
     channels: Box<[String]>,
+    meta: Option<Bytes>,
     expires_ms: Option<u64>,
+    has_token: bool,
     role: Role,
 }
 
@@ -29,13 +35,31 @@ enum Role {
     Node,
 }
 
-/// Why a session does not begin, or a token does not replace the one before.
+/// Why something does not come to pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConnectRefusal {
-    /// Answered; the client may try again with another token.
+pub enum Denial {
+    /// The command is answered with this.
     Refused(Refusal),
     /// The link is closed.
     Closed(Disconnect),
+    /// A backend's answer to this hook cannot be used; the sentence is for the log. The client is answered with [`Denial::unusable`].
+    Unusable(Hook, &'static str),
+}
+
+impl Denial {
+    /// What a client is told of an answer that cannot be used.
+    pub fn unusable() -> Refusal {
+        Refusal::because(Code::Internal, "the application's backend gave an answer that cannot be used")
+    }
+}
+
+/// A session that may begin.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Whose.
+    pub principal: Arc<Principal>,
+    /// What its backend has for the reply.
+    pub data: Option<Bytes>,
 }
 
 const NO_CREDENTIALS: Disconnect = Disconnect::fixed(3501, "client credentials not found");
@@ -59,7 +83,9 @@ impl Principal {
             token_id: Box::default(),
             caps: Box::default(),
             channels: Box::default(),
+            meta: None,
             expires_ms: None,
+            has_token: false,
             role,
         }
     }
@@ -92,6 +118,16 @@ impl Principal {
     /// The channels that the token subscribes to without asking.
     pub fn channels(&self) -> &[String] {
         &self.channels
+    }
+
+    /// What backends said to keep for their questions.
+    pub fn meta(&self) -> Option<&Bytes> {
+        self.meta.as_ref()
+    }
+
+    /// A token proved who this is; else a backend's answer did, or nobody.
+    pub fn has_token(&self) -> bool {
+        self.has_token
     }
 
     /// Nobody has said who this is.
@@ -129,7 +165,8 @@ fn half(hash: &[u8]) -> [u8; 16] {
 }
 
 impl Gate {
-    /// Begins a session: who is it, if its token's signature was good (`claims`) or it had none?
+    /// Begins a session: who is it, if its token's signature was good (`claims`) or it had none? Where there is a connect hook, the
+    /// backend is asked in either case.
     ///
     /// # Errors
     /// 109 for a token out of its time; closed with 3500 for one that never will be good, 3501 for none where one is needed.
@@ -139,14 +176,100 @@ impl Gate {
         claims: Option<Claims>,
         client: &str,
         now_ms: u64,
-    ) -> Result<Arc<Principal>, ConnectRefusal> {
-        let Some(claims) = claims else {
-            debug_assert!(connect.token.is_empty());
-            return match self.rules().anonymous || self.rules().insecure {
-                true => Ok(Arc::new(Principal::without_token(client, Role::Client))),
-                false => Err(ConnectRefusal::Closed(NO_CREDENTIALS)),
-            };
+    ) -> Result<Verdict<Entry>, Denial> {
+        let is_asked = self.rules().hooks.has(Hook::Connect);
+        let principal = match claims {
+            Some(claims) => self.proven(claims, client, now_ms)?,
+            None if is_asked || self.rules().anonymous || self.rules().insecure => {
+                Arc::new(Principal::without_token(client, Role::Client))
+            }
+            None => return Err(Denial::Closed(NO_CREDENTIALS)),
         };
+        if !is_asked {
+            return Ok(Verdict::Passed(Entry { principal, data: None }));
+        }
+        let asked = Asked {
+            data: connect.data.clone(),
+            program: (connect.name.clone(), connect.version.clone()),
+            channels: connect.subs.iter().map(|(name, _)| name.clone()).collect(),
+            ..about(Hook::Connect, &principal)
+        };
+        Ok(Verdict::ask(asked, Entry { principal, data: None }))
+    }
+
+    /// Begins the session that a backend was asked about.
+    ///
+    /// # Errors
+    /// What the backend says; or its answer breaks a bound, or names another user than the token.
+    pub fn answer_connect(
+        &self,
+        question: Question<Entry>,
+        answer: Result<Answer, Unanswered>,
+        now_ms: u64,
+    ) -> Result<Entry, Denial> {
+        let (grant, Entry { principal, .. }) = question.granted(answer)?;
+        let wrong = |what| Err(unusable(Hook::Connect, what));
+        if !bounds::given(grant.data.as_ref(), limits::HOOK_DATA_BYTES_MAX) {
+            return wrong("data is too large or too deep");
+        }
+        if !bounds::given(grant.meta.as_ref(), limits::META_BYTES_MAX) {
+            return wrong("meta is too large or too deep");
+        }
+        let name = |name: &String| ChannelName::parse(name).is_ok_and(|name| !name.is_reserved());
+        if !grant.channels.iter().all(name) {
+            return wrong("channels has an entry that is no channel's name");
+        }
+        if grant.caps.len() > limits::CAPS_MAX {
+            return wrong("caps has too many entries");
+        }
+        let user = grant.user.as_deref().unwrap_or_default();
+        let proven = principal.user();
+        if !is_plain(user, limits::USER_BYTES_MAX) {
+            return wrong("user is too long or has a control character");
+        }
+        if principal.has_token && !user.is_empty() && *user != **proven {
+            return wrong("user is another one than the token's");
+        }
+        let user = if principal.has_token { proven.clone() } else { Arc::from(user) };
+        let author = self.author(Hook::Connect, &principal, user, grant.info.as_ref())?;
+        let expires_ms = self.end(Hook::Connect, &grant, now_ms)?;
+        let extended = Principal {
+            author,
+            caps: principal.caps.iter().cloned().chain(grant.caps).collect(),
+            channels: principal.channels.iter().cloned().chain(grant.channels).collect(),
+            meta: grant.meta.or_else(|| principal.meta.clone()),
+            // A backend may shorten what a token allows; longer is a longer token's business.
+            expires_ms: [principal.expires_ms, expires_ms].into_iter().flatten().min(),
+            ..(*principal).clone()
+        };
+        Ok(Entry { principal: Arc::new(extended), data: grant.data })
+    }
+
+    /// The same author, with what a backend says is public about the user.
+    fn author(
+        &self,
+        hook: Hook,
+        who: &Principal,
+        user: Arc<str>,
+        info: Option<&Bytes>,
+    ) -> Result<Arc<Author>, Denial> {
+        if !bounds::given(info, limits::INFO_BYTES_MAX) {
+            return Err(unusable(hook, "info is too large or too deep"));
+        }
+        let info = info.cloned().or_else(|| who.author.info.clone());
+        Ok(Arc::new(Author { user, info, client: who.author.client.clone() }))
+    }
+
+    /// When what a backend grants is over, in Unix ms.
+    pub(super) fn end(&self, hook: Hook, grant: &Grant, now_ms: u64) -> Result<Option<u64>, Denial> {
+        match grant.expires_s.map(|s| s.saturating_mul(1000)) {
+            Some(end) if end <= now_ms => Err(unusable(hook, "expire_at is in the past")),
+            end => Ok(end),
+        }
+    }
+
+    /// Who a token proves somebody to be.
+    fn proven(&self, claims: Claims, client: &str, now_ms: u64) -> Result<Arc<Principal>, Denial> {
         check(self.rules(), &claims, now_ms)?;
         let author = Author { user: Arc::from(claims.user), client: Arc::from(client), info: claims.info };
         Ok(Arc::new(Principal {
@@ -155,7 +278,9 @@ impl Gate {
             token_id: claims.id.into(),
             caps: claims.caps.into(),
             channels: claims.channels.into(),
+            meta: claims.meta,
             expires_ms: claims.expires_s.map(|s| s.saturating_mul(1000)),
+            has_token: true,
             role: Role::Client,
         }))
     }
@@ -164,21 +289,21 @@ impl Gate {
     ///
     /// # Errors
     /// As for [`Gate::connect`], and 3500 if it is somebody else's.
-    pub fn refresh(
-        &self,
-        who: &Principal,
-        claims: Claims,
-        now_ms: u64,
-    ) -> Result<Arc<Principal>, ConnectRefusal> {
+    pub fn refresh(&self, who: &Principal, claims: Claims, now_ms: u64) -> Result<Arc<Principal>, Denial> {
         if claims.user != *who.author.user || *claims.issuer != *who.issuer {
-            return Err(ConnectRefusal::Closed(Disconnect::INVALID_TOKEN));
+            return Err(Denial::Closed(Disconnect::INVALID_TOKEN));
         }
-        self.connect(&Connect::default(), Some(claims), &who.author.client, now_ms)
+        self.proven(claims, &who.author.client, now_ms)
     }
 }
 
-fn check(rules: &Rules, claims: &Claims, now_ms: u64) -> Result<(), ConnectRefusal> {
-    let invalid = Err(ConnectRefusal::Closed(Disconnect::INVALID_TOKEN));
+/// A question about what this principal asks.
+pub(super) fn about(hook: Hook, who: &Principal) -> Asked {
+    Asked { meta: who.meta.clone(), ..Asked::new(hook, who.author.client.clone(), who.author.user.clone()) }
+}
+
+fn check(rules: &Rules, claims: &Claims, now_ms: u64) -> Result<(), Denial> {
+    let invalid = Err(Denial::Closed(Disconnect::INVALID_TOKEN));
     let now_s = now_ms / 1000;
     if claims.channel.is_some() || claims.user.len() > limits::USER_BYTES_MAX {
         return invalid;
@@ -188,12 +313,12 @@ fn check(rules: &Rules, claims: &Claims, now_ms: u64) -> Result<(), ConnectRefus
     }
     match claims.expires_s {
         None if rules.exp_required => return invalid,
-        Some(exp) if exp <= now_s => return Err(ConnectRefusal::Refused(Refusal::new(Code::TokenExpired))),
+        Some(exp) if exp <= now_s => return Err(Denial::Refused(Refusal::new(Code::TokenExpired))),
         Some(exp) if exp - now_s > rules.lifetime_s_max => return invalid,
         _ => {}
     }
     if claims.not_before_s.is_some_and(|nbf| nbf > now_s) {
-        return Err(ConnectRefusal::Refused(Refusal::new(Code::TokenExpired)));
+        return Err(Denial::Refused(Refusal::new(Code::TokenExpired)));
     }
     Ok(())
 }

@@ -4,7 +4,8 @@
 //! 2. *identity*: the session's token is still good;
 //! 3. *permission*: reserved names, run logs, capabilities, then what the namespace opens to others;
 //! 4. *quota*: the session's token bucket;
-//! 5. *schema*: the body is what the namespace says it is.
+//! 5. *schema*: the body is what the namespace says it is;
+//! 6. *question*: where there is a hook, an application's backend has the last word, and what it changes passes 1 and 5 again.
 //!
 //! A refusal at one step hides what the later ones would have said: who may not publish does not learn the schema.
 
@@ -12,17 +13,20 @@ mod bounds;
 mod claims;
 mod identity;
 mod permission;
+mod question;
 mod quota;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use claims::{Capability, Claims, Rights};
-pub use identity::{ConnectRefusal, Principal};
+pub use claims::{Capability, Claims, Rights, is_pattern, is_plain};
+pub use identity::{Denial, Entry, Principal};
+pub use question::{Question, Verdict};
 pub use quota::Bucket;
 
 use crate::command::{CancelRun, History, Publish, StartRun, Subscribe};
+use crate::hook::{Asked, Hook, Hooks};
 use crate::name::ChannelName;
 use crate::namespace::{Namespace, Namespaces};
 use crate::position::Claimed;
@@ -50,6 +54,10 @@ pub struct Rules {
     pub subscriptions_max: usize,
     /// Every user follows `#<user>` without asking.
     pub personal_channel: bool,
+    /// Hooks that are no namespace's: connect, refresh, rpc.
+    pub hooks: Hooks,
+    /// Hooks that let through what nobody answered: publish may be among them.
+    pub lenient: Hooks,
 }
 
 impl Default for Rules {
@@ -64,6 +72,8 @@ impl Default for Rules {
             commands_burst: 100,
             subscriptions_max: 128,
             personal_channel: false,
+            hooks: Hooks::default(),
+            lenient: Hooks::default(),
         }
     }
 }
@@ -109,6 +119,15 @@ impl<C> Admitted<C> {
     pub fn principal(&self) -> &Arc<Principal> {
         &self.principal
     }
+}
+
+/// A channel that may be followed.
+#[derive(Clone, Debug, Default)]
+pub struct Follow {
+    /// How.
+    pub asked: Subscribe,
+    /// What a backend has for the reply.
+    pub data: Option<Bytes>,
 }
 
 /// A record that may be written.
@@ -187,17 +206,18 @@ impl Gate {
         &self,
         mut caller: Caller<'_>,
         asked: Subscribe,
-    ) -> Result<Admitted<Subscribe>, Refusal> {
+    ) -> Result<Verdict<Admitted<Follow>>, Refusal> {
         let channel = bounds::channel(&asked.channel)?;
         if asked.unsupported {
             return Err(Refusal::new(Code::NotAvailable));
         }
         let policy = self.admit(&mut caller, &channel, Rights::SUBSCRIBE)?;
-        Ok(admitted(asked, channel, policy, caller.principal))
+        let follow = Follow { asked, data: None };
+        Ok(self.verdict(Hook::Subscribe, Bytes::new(), admitted(follow, channel, policy, caller.principal)))
     }
 
     /// The channels that the server subscribes this principal to: those its token names, and its personal one.
-    pub fn granted(&self, principal: &Arc<Principal>) -> Vec<Admitted<Subscribe>> {
+    pub fn granted(&self, principal: &Arc<Principal>) -> Vec<Admitted<Follow>> {
         let personal = (self.rules.personal_channel && !principal.is_anonymous())
             .then(|| format!("#{}", principal.user()));
         let mut seen = std::collections::BTreeSet::new();
@@ -207,7 +227,8 @@ impl Gate {
             let channel = bounds::channel(&name).ok()?;
             let policy = self.policy(&channel)?;
             (!channel.is_reserved()).then(|| {
-                admitted(Subscribe { channel: name, ..Subscribe::default() }, channel, policy, principal)
+                let asked = Subscribe { channel: name, ..Subscribe::default() };
+                admitted(Follow { asked, data: None }, channel, policy, principal)
             })
         };
         names.filter_map(admit).collect()
@@ -224,7 +245,11 @@ impl Gate {
     ///
     /// # Errors
     /// 102, 103, 107, 108, 110, 111.
-    pub fn publish(&self, mut caller: Caller<'_>, asked: Publish) -> Result<Admitted<Write>, Refusal> {
+    pub fn publish(
+        &self,
+        mut caller: Caller<'_>,
+        asked: Publish,
+    ) -> Result<Verdict<Admitted<Write>>, Refusal> {
         let channel = bounds::channel(&asked.channel)?;
         if channel.run().is_some() {
             // Whatever the namespace: nobody writes into what may be the log of a run.
@@ -235,16 +260,6 @@ impl Gate {
         let conflate = bounds::conflate(asked.conflate.as_deref())?;
         bounds::tags(&asked.tags, caller.principal)?;
         let policy = self.admit(&mut caller, &channel, Rights::PUBLISH)?;
-        if asked.body.len() > policy.record_bytes_max {
-            return Err(Refusal::because(
-                Code::BadRequest,
-                format!(
-                    "a record here has at most {} bytes, this one has {}",
-                    policy.record_bytes_max,
-                    asked.body.len()
-                ),
-            ));
-        }
         match policy.history {
             None if asked.key.is_some() || asked.expected.is_some() => {
                 return Err(Refusal::because(
@@ -257,10 +272,7 @@ impl Gate {
             }
             _ => {}
         }
-        if let Some(Err(faults)) = policy.schema.as_ref().map(|schema| schema.check(&asked.body)) {
-            let refusal = Refusal::because(Code::BadRequest, "the body does not fit the namespace's schema");
-            return Err(refusal.with_detail(faults));
-        }
+        fits(&policy, &asked.body)?;
         let key = key.map(|key| caller.principal.mark(key, &asked.body));
         let write = Write {
             kind: Kind::Plain,
@@ -271,7 +283,8 @@ impl Gate {
             author: caller.principal.author(),
             body: asked.body,
         };
-        Ok(admitted(write, channel, policy, caller.principal))
+        let body = write.body.clone();
+        Ok(self.verdict(Hook::Publish, body, admitted(write, channel, policy, caller.principal)))
     }
 
     /// May this session see who is there?
@@ -402,6 +415,15 @@ impl Gate {
         }
     }
 
+    /// Step 6: what passed the others has passed, unless the namespace has a hook for it. A backend is not asked about its own commands.
+    fn verdict<C>(&self, hook: Hook, data: Bytes, passed: Admitted<C>) -> Verdict<Admitted<C>> {
+        if !passed.policy.hooks.has(hook) || passed.principal.is_backend() {
+            return Verdict::Passed(passed);
+        }
+        let channel = Some(passed.channel.clone());
+        Verdict::ask(Asked { channel, data, ..identity::about(hook, &passed.principal) }, passed)
+    }
+
     /// What a namespace does not offer to anybody is no secret of a channel's, and is said before permission is asked.
     fn offers(&self, channel: &ChannelName, feature: impl Fn(&Namespace) -> bool) -> Result<(), Refusal> {
         match self.policy(channel) {
@@ -424,6 +446,22 @@ impl Gate {
         }
         quota::take(&self.rules, caller)?;
         Ok(policy)
+    }
+}
+
+/// What the namespace says of a body: its size, then its form.
+fn fits(policy: &Namespace, body: &Bytes) -> Result<(), Refusal> {
+    if body.len() > policy.record_bytes_max {
+        let (most, has) = (policy.record_bytes_max, body.len());
+        let message = format!("a record here has at most {most} bytes, this one has {has}");
+        return Err(Refusal::because(Code::BadRequest, message));
+    }
+    match policy.schema.as_ref().map(|schema| schema.check(body)) {
+        Some(Err(faults)) => {
+            let refusal = Refusal::because(Code::BadRequest, "the body does not fit the namespace's schema");
+            Err(refusal.with_detail(faults))
+        }
+        _ => Ok(()),
     }
 }
 

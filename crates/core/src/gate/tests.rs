@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::command::Connect;
+use crate::hook::{Answer, Grant, Unanswered};
 use crate::limits;
 use crate::namespace::{Retention, Who};
 use crate::refusal::Disconnect;
@@ -36,7 +37,12 @@ fn room(allow: Rights) -> Vec<Capability> {
 }
 
 fn principal(gate: &Gate, claims: Claims) -> Arc<Principal> {
-    gate.connect(&Connect::default(), Some(claims), "client", NOW_MS).unwrap()
+    connect(gate, Some(claims), "client").unwrap()
+}
+
+fn connect(gate: &Gate, claims: Option<Claims>, client: &str) -> Result<Arc<Principal>, Denial> {
+    let verdict = gate.connect(&Connect::default(), claims, client, NOW_MS)?;
+    Ok(verdict.at_once().map_err(Denial::Refused)?.principal)
 }
 
 fn caller(principal: &Arc<Principal>) -> Caller<'_> {
@@ -55,12 +61,12 @@ fn publish(
         key: key.map(str::to_owned),
         ..Publish::default()
     };
-    gate.publish(caller(who), asked).map_err(|refusal| refusal.code)
+    gate.publish(caller(who), asked).and_then(Verdict::at_once).map_err(|refusal| refusal.code)
 }
 
 fn subscribe(gate: &Gate, who: &Arc<Principal>, channel: &str) -> Result<(), Code> {
     let asked = Subscribe { channel: channel.into(), ..Subscribe::default() };
-    gate.subscribe(caller(who), asked).map(drop).map_err(|refusal| refusal.code)
+    gate.subscribe(caller(who), asked).and_then(Verdict::at_once).map(drop).map_err(|refusal| refusal.code)
 }
 
 #[test]
@@ -92,7 +98,7 @@ fn c10_nobody_writes_into_the_log_of_a_run() {
     let backend = Principal::backend("backend");
     assert_eq!(publish(&gate, &backend, "story:42/run/7", None).unwrap_err(), Code::PermissionDenied);
     let insecure = gate_with(vec![story()], Rules { insecure: true, ..Rules::default() });
-    let anybody = insecure.connect(&Connect::default(), None, "c", NOW_MS).unwrap();
+    let anybody = connect(&insecure, None, "c").unwrap();
     assert_eq!(publish(&insecure, &anybody, "story:42/run/7", None).unwrap_err(), Code::PermissionDenied);
 }
 
@@ -115,9 +121,9 @@ fn c5_no_pattern_covers_a_reserved_channel() {
 #[test]
 fn d4_a_token_out_of_its_time_or_form_begins_nothing() {
     let gate = gate();
-    let connect = |claims| gate.connect(&Connect::default(), Some(claims), "c", NOW_MS).map(drop);
-    let closed = Err(ConnectRefusal::Closed(Disconnect::INVALID_TOKEN));
-    let expired = Err(ConnectRefusal::Refused(Refusal::new(Code::TokenExpired)));
+    let connect = |claims| connect(&gate, Some(claims), "c").map(drop);
+    let closed = Err(Denial::Closed(Disconnect::INVALID_TOKEN));
+    let expired = Err(Denial::Refused(Refusal::new(Code::TokenExpired)));
     let good = claims("anna", Vec::new());
     assert_eq!(connect(good.clone()), Ok(()));
     assert_eq!(connect(Claims { expires_s: None, ..good.clone() }), closed);
@@ -127,16 +133,16 @@ fn d4_a_token_out_of_its_time_or_form_begins_nothing() {
     assert_eq!(connect(Claims { channel: Some("a".into()), ..good.clone() }), closed);
     let strict = gate_with(vec![], Rules { audience: Some("fireside".into()), ..Rules::default() });
     let other = Claims { audience: vec!["other".into()], ..good.clone() };
-    assert!(strict.connect(&Connect::default(), Some(other), "c", NOW_MS).is_err());
+    assert!(super::tests::connect(&strict, Some(other), "c").is_err());
     let right = Claims { audience: vec!["other".into(), "fireside".into()], ..good };
-    assert!(strict.connect(&Connect::default(), Some(right), "c", NOW_MS).is_ok());
+    assert!(super::tests::connect(&strict, Some(right), "c").is_ok());
 }
 
 #[test]
 fn without_a_token_only_where_it_is_allowed() {
-    assert!(gate().connect(&Connect::default(), None, "c", NOW_MS).is_err());
+    assert!(connect(&gate(), None, "c").is_err());
     let open = gate_with(vec![], Rules { anonymous: true, ..Rules::default() });
-    assert!(open.connect(&Connect::default(), None, "c", NOW_MS).unwrap().is_anonymous());
+    assert!(connect(&open, None, "c").unwrap().is_anonymous());
 }
 
 #[test]
@@ -163,8 +169,7 @@ fn a_refresh_is_for_the_same_user_only() {
 fn i2_once_a_producer_is_a_user_and_not_a_session() {
     let gate = gate();
     let first = principal(&gate, claims("anna", room(Rights::ALL)));
-    let again =
-        gate.connect(&Connect::default(), Some(claims("anna", room(Rights::ALL))), "other", NOW_MS).unwrap();
+    let again = connect(&gate, Some(claims("anna", room(Rights::ALL))), "other").unwrap();
     let ben = principal(&gate, claims("ben", room(Rights::ALL)));
     let mark = |who| publish(&gate, who, "story:42", Some("k1")).unwrap().command().key;
     assert_eq!(mark(&first), mark(&again));
@@ -174,7 +179,7 @@ fn i2_once_a_producer_is_a_user_and_not_a_session() {
 #[test]
 fn an_anonymous_key_must_be_random() {
     let gate = gate_with(vec![story()], Rules { insecure: true, ..Rules::default() });
-    let anybody = gate.connect(&Connect::default(), None, "c", NOW_MS).unwrap();
+    let anybody = connect(&gate, None, "c").unwrap();
     assert_eq!(publish(&gate, &anybody, "story:1", Some("1")).unwrap_err(), Code::BadRequest);
     assert!(publish(&gate, &anybody, "story:1", Some("b7sJ0cQ2S1y8mDq0r4tZ5w")).is_ok());
 }
@@ -267,4 +272,145 @@ fn the_log_of_a_run_has_one_policy_made_once() {
     let (one, two) = (gate.policy(&log).unwrap(), gate.policy(&log).unwrap());
     assert!(Arc::ptr_eq(&one, &two) && one.run.is_none() && one.history.is_some());
     assert!(gate.policy(&ChannelName::parse("story:42/live/run/7").unwrap()).is_none(), "no runs there");
+}
+
+// ------------------------------------------------------------------------------------------------------------ questions
+
+fn asking(rules: Rules) -> Gate {
+    let hooks = [Hook::Publish, Hook::Subscribe].into_iter().collect();
+    gate_with(vec![Namespace { hooks, ..story() }], rules)
+}
+
+fn question(gate: &Gate, who: &Arc<Principal>) -> Question<Admitted<Write>> {
+    let asked = Publish { channel: "story:42".into(), body: Bytes::from_static(b"{}"), ..Publish::default() };
+    match gate.publish(caller(who), asked).unwrap() {
+        Verdict::Ask(question) => *question,
+        Verdict::Passed(_) => panic!("nobody was asked"),
+    }
+}
+
+fn granted(grant: Grant) -> Result<Answer, Unanswered> {
+    Ok(Answer::Granted(Box::new(grant)))
+}
+
+#[test]
+fn i6_admitted_what_must_be_asked_does_not_pass_unasked() {
+    let gate = asking(Rules::default());
+    let anna = principal(&gate, claims("anna", room(Rights::ALL)));
+    assert!(publish(&gate, &anna, "story:42", None).is_err(), "a question is no admission");
+    let answer = granted(Grant::default());
+    assert!(gate.answer_publish(question(&gate, &anna), answer, NOW_MS).is_ok());
+    let backend = Principal::backend("backend");
+    assert!(publish(&gate, &backend, "story:42", None).is_ok(), "a backend is not asked about itself");
+}
+
+#[test]
+fn the_gates_own_no_is_not_asked_about() {
+    let gate = asking(Rules::default());
+    let eve = principal(&gate, claims("eve", Vec::new()));
+    assert_eq!(publish(&gate, &eve, "story:42", None).unwrap_err(), Code::PermissionDenied);
+    assert_eq!(subscribe(&gate, &eve, "story:42"), Err(Code::PermissionDenied));
+}
+
+#[test]
+fn an_answer_passes_bounds_and_schema_like_a_client() {
+    struct Short;
+    impl crate::namespace::Schema for Short {
+        fn check(&self, body: &[u8]) -> Result<(), String> {
+            if body.len() < 10 { Ok(()) } else { Err("[]".into()) }
+        }
+    }
+    let hooks = [Hook::Publish].into_iter().collect();
+    let space = Namespace { hooks, schema: Some(Arc::new(Short)), record_bytes_max: 1000, ..story() };
+    let gate = gate_with(vec![space], Rules::default());
+    let anna = principal(&gate, claims("anna", room(Rights::ALL)));
+    let answer = |grant| gate.answer_publish(question(&gate, &anna), granted(grant), NOW_MS);
+    let body = |text: String| Grant { data: Some(text.into()), ..Grant::default() };
+    let tag = |name: &str| Grant { tags: vec![(name.into(), "v".into())], ..Grant::default() };
+    assert_eq!(answer(body("[1]".into())).unwrap().command().body, "[1]");
+    assert_eq!(answer(tag("lang")).unwrap().command().tags.len(), 1);
+    for wrong in [
+        body("\"too long for the schema\"".into()),
+        body(String::new()),
+        body(format!("{}{}", "[".repeat(40), "]".repeat(40))),
+        tag("fireside"),
+        tag(""),
+        Grant { tags: vec![("a".into(), "v".into()); limits::TAGS_MAX + 1], ..Grant::default() },
+    ] {
+        assert!(matches!(answer(wrong.clone()), Err(Denial::Unusable(Hook::Publish, _))), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_backends_no_and_its_silence_admit_nothing() {
+    let gate = asking(Rules::default());
+    let anna = principal(&gate, claims("anna", room(Rights::ALL)));
+    let no = Refusal::because(Code::Backend { number: 403, temporary: false }, "not your turn");
+    let answer = gate.answer_publish(question(&gate, &anna), Ok(Answer::Refused(no.clone())), NOW_MS);
+    assert_eq!(answer.unwrap_err(), Denial::Refused(no));
+    let silence = gate.answer_publish(question(&gate, &anna), Err(Unanswered("timeout")), NOW_MS);
+    assert!(matches!(silence, Err(Denial::Refused(refusal)) if refusal.code.is_temporary()));
+    let lenient = asking(Rules { lenient: [Hook::Publish].into_iter().collect(), ..Rules::default() });
+    let anna = principal(&lenient, claims("anna", room(Rights::ALL)));
+    assert!(lenient.answer_publish(question(&lenient, &anna), Err(Unanswered("timeout")), NOW_MS).is_ok());
+}
+
+#[test]
+fn d6_an_answer_that_comes_after_the_tokens_end_admits_nothing() {
+    let gate = asking(Rules::default());
+    let anna = principal(&gate, claims("anna", room(Rights::ALL)));
+    let late = NOW_MS + 3_600_000 + limits::EXPIRED_SKEW_MS + 1;
+    let answer = gate.answer_publish(question(&gate, &anna), granted(Grant::default()), late);
+    assert!(matches!(answer, Err(Denial::Refused(refusal)) if refusal.code == Code::Expired));
+}
+
+fn entering(claims: Option<Claims>, grant: Grant) -> Result<Entry, Denial> {
+    let gate =
+        gate_with(vec![story()], Rules { hooks: [Hook::Connect].into_iter().collect(), ..Rules::default() });
+    match gate.connect(&Connect::default(), claims, "c", NOW_MS)? {
+        Verdict::Ask(question) => gate.answer_connect(*question, granted(grant), NOW_MS),
+        Verdict::Passed(_) => panic!("nobody was asked"),
+    }
+}
+
+#[test]
+fn without_a_token_a_backend_says_who_it_is_and_what_it_may() {
+    let caps = room(Rights::PUBLISH);
+    let soon_s = NOW_MS / 1000 + 60;
+    let grant = Grant { user: Some("anna".into()), caps, expires_s: Some(soon_s), ..Grant::default() };
+    let anna = entering(None, grant).unwrap().principal;
+    assert_eq!((&**anna.user(), anna.expires_ms()), ("anna", Some(soon_s * 1000)));
+    assert!(publish(&gate(), &anna, "story:42", None).is_ok());
+    assert!(subscribe(&gate(), &anna, "story:42").is_err(), "and nothing else");
+    assert!(entering(None, Grant::default()).unwrap().principal.is_anonymous());
+}
+
+#[test]
+fn a_backend_adds_to_a_token_and_does_not_outlast_it() {
+    let exp_s = NOW_MS / 1000 + 3600;
+    let mine = || Some(claims("anna", room(Rights::SUBSCRIBE)));
+    let with = |grant| entering(mine(), grant).map(|entry| entry.principal);
+    let longer = with(Grant { expires_s: Some(exp_s + 60), caps: room(Rights::PUBLISH), ..Grant::default() });
+    let longer = longer.unwrap();
+    assert_eq!(longer.expires_ms(), Some(exp_s * 1000));
+    assert!(
+        publish(&gate(), &longer, "story:42", None).is_ok()
+            && subscribe(&gate(), &longer, "story:42").is_ok()
+    );
+    let shorter = with(Grant { expires_s: Some(exp_s - 60), ..Grant::default() }).unwrap();
+    assert_eq!(shorter.expires_ms(), Some((exp_s - 60) * 1000));
+    for wrong in [
+        Grant { user: Some("eve".into()), ..Grant::default() },
+        Grant { expires_s: Some(NOW_MS / 1000), ..Grant::default() },
+        Grant { channels: vec!["a b".into()], ..Grant::default() },
+        Grant { channels: vec!["fireside:audit".into()], ..Grant::default() },
+        Grant { caps: vec![Capability::default(); limits::CAPS_MAX + 1], ..Grant::default() },
+        Grant { info: Some(vec![b'1'; limits::INFO_BYTES_MAX + 1].into()), ..Grant::default() },
+        Grant { meta: Some(vec![b'1'; limits::META_BYTES_MAX + 1].into()), ..Grant::default() },
+        Grant { data: Some(vec![b'1'; limits::HOOK_DATA_BYTES_MAX + 1].into()), ..Grant::default() },
+    ] {
+        assert!(matches!(with(wrong.clone()), Err(Denial::Unusable(Hook::Connect, _))), "{wrong:?}");
+    }
+    let breaks = Grant { user: Some("a\nb".into()), ..Grant::default() };
+    assert!(matches!(entering(None, breaks), Err(Denial::Unusable(Hook::Connect, _))));
 }

@@ -32,7 +32,7 @@ const REQUESTS_PER_TURN: usize = 64;
 
 impl Driver {
     pub(crate) fn new(node: Arc<Node>, link: Link) -> Self {
-        let session = Session::new(&node, link.sink);
+        let session = Session::new(&node, link.kind, link.sink);
         let now_ms = node.host.monotonic_ms();
         match node.sessions.add(&session, now_ms + limits::HANDSHAKE_MS_MAX) {
             Some(slot) => session.slot.store(slot, Ordering::Relaxed),

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use fireside_core::gate::Rights;
+use fireside_core::gate::{Rights, is_pattern};
 use fireside_core::{ChannelName, limits};
 
 use super::{Failure, say};
@@ -34,7 +34,7 @@ fn minted(args: &TokenArgs, config: &Config, now_s: u64) -> Result<String, Failu
     if let Some(room) = args.room.iter().find(|room| ChannelName::parse(room).is_err()) {
         return wrong(format!("--room {room} is no channel name; a room needs no *"));
     }
-    if let Some(pattern) = args.channel.iter().find(|pattern| !keys::is_pattern(pattern)) {
+    if let Some(pattern) = args.channel.iter().find(|pattern| !is_pattern(pattern)) {
         return wrong(format!("--channel {pattern} is neither a name nor the beginning of names and one *"));
     }
     let places = args.room.len() + args.channel.len();

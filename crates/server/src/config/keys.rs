@@ -5,13 +5,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use fireside_core::limits;
 use fireside_core::namespace::{
     Allow, Durability, Namespace, Namespaces, Retention, RunPolicy, Schema, WhenActive, Who,
 };
+use fireside_core::{Hook, limits};
 
 use super::reader::{SchemaSource, Section};
-use super::{ApiKey, Config, Provider, Server, Session, Token, rules};
+use super::{ApiKey, Config, HookConfig, Provider, Server, Session, Token, rules};
 use crate::keys::{ISSUER_ALGORITHMS, Issuer};
 use crate::schema::{JsonSchema, SCHEMA_BYTES_MAX};
 
@@ -42,10 +42,12 @@ pub(super) fn read(root: &Section<'_>) -> Config {
         )
         .into_iter()
         .collect();
+    let hooks =
+        root.section("hook", "Where an application's backend is asked before something is done.", hooks);
     let namespaces = root.each(
         "namespace",
         "The policy of the channels NAME:…, of those without a colon (default), or of those under a last part (\"NAME/part\").",
-        |name, s| Arc::new(namespace(name, s, &session, &providers)),
+        |name, s| Arc::new(namespace(name, s, &session, &providers, &hooks)),
     );
     let dev_insecure = root.section("dev", "For development on one's own machine.", |s| {
         let insecure =
@@ -53,7 +55,8 @@ pub(super) fn read(root: &Section<'_>) -> Config {
         rules::insecure_only_on_loopback(s, insecure, &server);
         insecure
     });
-    rules::warn_if_nobody_can_enter(root, &token, &namespaces, dev_insecure);
+    rules::warn_if_nobody_can_enter(root, &token, &namespaces, &hooks, dev_insecure);
+    rules::warn_if_nobody_asks(root, &namespaces, &hooks);
     Config {
         server,
         data_dir,
@@ -61,6 +64,7 @@ pub(super) fn read(root: &Section<'_>) -> Config {
         api_keys,
         session,
         namespaces: Namespaces::new(namespaces),
+        hooks,
         providers,
         dev_insecure,
         explained: Vec::new(),
@@ -286,6 +290,61 @@ fn provider(s: &Section<'_>) -> Provider {
     }
 }
 
+/// What each hook is asked about; the first ones for every session, the others where a namespace names them.
+const HOOKS: [(Hook, &str, &str); 3] = [
+    (
+        Hook::Connect,
+        "connect",
+        "Who is this, and may it come in? Asked for every connect, with or without a token.",
+    ),
+    (Hook::Subscribe, "subscribe", "May it follow this channel? Asked where a namespace's hooks name it."),
+    (
+        Hook::Publish,
+        "publish",
+        "May this be written, and in what form? Asked where a namespace's hooks name it.",
+    ),
+];
+
+fn hooks(s: &Section<'_>) -> BTreeMap<Hook, HookConfig> {
+    HOOKS
+        .into_iter()
+        .filter_map(|(hook, name, doc)| Some((hook, s.optional(name, doc, |s| self::hook(hook, s))?)))
+        .collect()
+}
+
+fn hook(hook: Hook, s: &Section<'_>) -> HookConfig {
+    let url = s.text("url", "http://127.0.0.1:9100/fireside", "Where questions go: one POST each.");
+    let timeout_ms = s.time_ms(
+        "timeout",
+        SECOND,
+        10..=60 * SECOND,
+        "How long an answer may take; after that there is none.",
+    );
+    let secret = s.secret("secret", "secret_file", "What questions are signed with (Fireside-Signature).");
+    let concurrency = s.whole(
+        "concurrency",
+        256,
+        1..=10_000,
+        "Questions under way at most; more are refused, to be tried again later.",
+    );
+    // Only where all other steps of the gate decided already that it may be done.
+    let lenient = hook == Hook::Publish
+        && s.choice(
+            "on_failure",
+            "refuse",
+            &["refuse", "allow"],
+            "What happens to a record when there is no answer: refused, to be tried again later, or written as it is.",
+        ) == "allow";
+    rules::hook_is_whole(s, url.as_deref(), secret.is_some());
+    HookConfig {
+        url: url.unwrap_or_default(),
+        timeout_ms,
+        secret,
+        concurrency: concurrency as usize,
+        lenient,
+    }
+}
+
 const WHO: &[&str] = &["caps", "subscriber", "user", "anyone"];
 
 fn namespace(
@@ -293,6 +352,7 @@ fn namespace(
     s: &Section<'_>,
     session: &Session,
     providers: &BTreeMap<Arc<str>, Provider>,
+    hooks: &BTreeMap<Hook, HookConfig>,
 ) -> Namespace {
     rules::namespace_name(s, name);
     let history =
@@ -326,6 +386,12 @@ fn namespace(
             presence: who(s, "presence", "Who may see who is there."),
         },
     );
+    let asks = s.texts(
+        "hooks",
+        "[\"publish\"]",
+        "Where the backend has the last word: subscribe, publish; each needs its [hook.NAME].",
+    );
+    let asks = rules::hooks_are_there(s, &asks, hooks);
     let schema = s.schema(
         "schema",
         "schemas/story.json",
@@ -345,6 +411,7 @@ fn namespace(
         join_leave_push: join_leave == "push",
         recover,
         allow,
+        hooks: asks,
         schema,
         run,
         record_bytes_max: session.record_bytes_max,

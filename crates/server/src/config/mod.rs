@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fireside_core::Namespaces;
+use fireside_core::{Hook, Namespaces};
 
 use crate::keys::Issuer;
 
@@ -49,6 +49,8 @@ pub struct Config {
     pub session: Session,
     /// The policy of every channel.
     pub namespaces: Namespaces,
+    /// Where a backend is asked.
+    pub hooks: BTreeMap<Hook, HookConfig>,
     /// Models by name.
     pub providers: BTreeMap<Arc<str>, Provider>,
     /// Clients without a token, everything allowed.
@@ -117,6 +119,21 @@ pub struct Session {
     pub personal_channel: bool,
     /// Sessions on this node at most.
     pub sessions_max: usize,
+}
+
+/// `[hook.NAME]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookConfig {
+    /// Where questions go.
+    pub url: String,
+    /// How long an answer may take, in ms.
+    pub timeout_ms: u64,
+    /// What questions are signed with.
+    pub secret: Option<Secret>,
+    /// Questions under way at most.
+    pub concurrency: usize,
+    /// What nobody answers is let through.
+    pub lenient: bool,
 }
 
 /// `[provider.NAME]`.

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use fireside_core::Hook;
+use fireside_core::hook::Hooks;
 use fireside_core::name::{ChannelName, DEFAULT_NAMESPACE, RESERVED_PREFIX};
 use fireside_core::namespace::{Durability, Namespace, RunPolicy};
 
 use super::reader::Section;
-use super::{Provider, Secret, Server, Session, Token, format_size, is_loopback};
+use super::{HookConfig, Provider, Secret, Server, Session, Token, format_size, is_loopback};
 use crate::keys::Issuer;
 
 /// Bytes of an HMAC secret below which it can be guessed (RFC 7518 §3.2: as long as the hash).
@@ -264,17 +266,11 @@ pub(super) fn provider_is_whole(s: &Section<'_>, url: Option<&str>, model: Optio
     if s.reader().describing {
         return;
     }
-    let is_url = |url: &str| {
-        let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-        rest.is_some_and(|rest| {
-            !rest.is_empty() && !rest.starts_with('/') && !rest.contains(['@', ' ', '#', '?'])
-        })
-    };
     match url {
         None if !s.has("url") => {
             s.refuse("url", "is missing", "the base of the service", "url = \"https://llm.example.org/v1\"")
         }
-        Some(url) if !is_url(url) => {
+        Some(url) if !is_url(url) || url.contains('?') => {
             s.refuse(
                 "url",
                 "is no http or https address",
@@ -292,8 +288,95 @@ pub(super) fn provider_is_whole(s: &Section<'_>, url: Option<&str>, model: Optio
     }
 }
 
+/// An http or https address that bears no user, password or fragment.
+fn is_url(url: &str) -> bool {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    rest.is_some_and(|rest| {
+        !rest.is_empty() && !rest.starts_with('/') && !rest.contains(['@', ' ', '#', '\\'])
+    })
+}
+
+/// True if what goes there stays on this machine.
 fn is_local_url(url: &str) -> bool {
-    ["http://127.", "http://localhost", "http://[::1]"].iter().any(|local| url.starts_with(local))
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// A question bears what users write, and may bear who they are.
+pub(super) fn hook_is_whole(s: &Section<'_>, url: Option<&str>, is_signed: bool) {
+    if s.reader().describing {
+        return;
+    }
+    match url {
+        None if !s.has("url") => {
+            s.refuse("url", "is missing", "where questions go", "url = \"http://127.0.0.1:9100/fireside\"");
+        }
+        Some(url) if !is_url(url) => {
+            s.refuse(
+                "url",
+                "is no http or https address",
+                "https://host/path, without a user or password",
+                "url = \"http://127.0.0.1:9100/fireside\"",
+            );
+        }
+        Some(url) if !is_local_url(url) => {
+            if url.starts_with("http://") {
+                s.reader().warn(format!("{} = {url:?}: questions travel unencrypted", s.path_of("url")));
+            }
+            if !is_signed {
+                s.reader().warn(format!(
+                    "{} is not set: the backend cannot know that questions are this server's",
+                    s.path_of("secret_file")
+                ));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The hooks that a namespace names, each of which must be there.
+pub(super) fn hooks_are_there(
+    s: &Section<'_>,
+    named: &[String],
+    hooks: &BTreeMap<Hook, HookConfig>,
+) -> Hooks {
+    const OF_NAMESPACES: [Hook; 2] = [Hook::Subscribe, Hook::Publish];
+    let names = OF_NAMESPACES.map(|hook| format!("{:?}", hook.name())).join(", ");
+    let mut asks = Hooks::default();
+    for name in named {
+        match OF_NAMESPACES.into_iter().find(|hook| hook.name() == name) {
+            None => {
+                s.refuse("hooks", &format!("has an unknown entry {name:?}"), &names, "hooks = [\"publish\"]")
+            }
+            Some(hook) if !hooks.contains_key(&hook) => s.refuse(
+                "hooks",
+                &format!("names {name:?}, but there is no [hook.{name}]"),
+                &format!("a [hook.{name}] with its url"),
+                &format!("[hook.{name}] url = \"http://127.0.0.1:9100/fireside\""),
+            ),
+            Some(hook) => asks = asks.with(hook),
+        }
+    }
+    asks
+}
+
+/// A hook that no namespace names is never asked, and whoever configured it thinks that it is.
+pub(super) fn warn_if_nobody_asks(
+    root: &Section<'_>,
+    namespaces: &[Arc<Namespace>],
+    hooks: &BTreeMap<Hook, HookConfig>,
+) {
+    for hook in [Hook::Subscribe, Hook::Publish].into_iter().filter(|hook| hooks.contains_key(hook)) {
+        if !namespaces.iter().any(|space| space.hooks.has(hook)) {
+            let name = hook.name();
+            root.reader().warn(format!("hook.{name} is never asked: no namespace has hooks = [{name:?}]"));
+        }
+    }
 }
 
 pub(super) fn namespace_name(s: &Section<'_>, name: &str) {
@@ -363,12 +446,14 @@ pub(super) fn warn_if_nobody_can_enter(
     root: &Section<'_>,
     token: &Token,
     namespaces: &[Arc<Namespace>],
+    hooks: &BTreeMap<Hook, HookConfig>,
     insecure: bool,
 ) {
     let warn = |text: &str| root.reader().warn(text.to_owned());
-    if token.hmac_secret.is_none() && token.issuers.is_empty() && !insecure {
+    let by_token = token.hmac_secret.is_some() || !token.issuers.is_empty() || token.anonymous;
+    if !by_token && !insecure && !hooks.contains_key(&Hook::Connect) {
         warn(
-            "nobody can connect: set token.hmac_secret_file (or a [[token.issuer]]), or dev.insecure = true on your own machine",
+            "nobody can connect: set token.hmac_secret_file (or a [[token.issuer]], or [hook.connect]), or dev.insecure = true on your own machine",
         );
     }
     if namespaces.is_empty() {

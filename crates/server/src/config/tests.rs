@@ -1,8 +1,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use fireside_core::ChannelName;
 use fireside_core::namespace::{Durability, WhenActive, Who};
+use fireside_core::{ChannelName, Hook};
 
 use super::*;
 
@@ -51,6 +51,10 @@ run = { when_active = "reject", pace_ms = 40, text_bytes_max = "64 KiB", linger 
 
 [namespace."story/live"]
 presence = true
+
+[hook.connect]                              # likewise subscribe, publish; per namespace by hooks = ["publish"]
+url = "http://127.0.0.1:9000/fireside"
+timeout = "1s"
 
 [provider.default]
 kind = "openai"                             # or "narrator"
@@ -171,7 +175,7 @@ fn the_json_schema_takes_the_example_and_refuses_what_the_reader_refuses() {
     let errors: Vec<String> = validator.iter_errors(&as_json(EXAMPLE)).map(|e| e.to_string()).collect();
     assert_eq!(errors, Vec::<String>::new());
     for text in [
-        "[hook.connect]\nurl = 'http://127.0.0.1:9000'",
+        "[webhook.connect]\nurl = 'http://127.0.0.1:9000'",
         "[session]\nping = 25",
         "[session]\nping = '25'",
         "[session]\npong = '8s'",
@@ -215,7 +219,7 @@ fn without_a_word_nobody_is_admitted() {
     assert_eq!(
         config.warnings,
         [
-            "nobody can connect: set token.hmac_secret_file (or a [[token.issuer]]), or dev.insecure = true on your own machine",
+            "nobody can connect: set token.hmac_secret_file (or a [[token.issuer]], or [hook.connect]), or dev.insecure = true on your own machine",
             "there is no channel: add a [namespace.NAME], such as [namespace.default]",
         ]
     );
@@ -233,9 +237,9 @@ fn an_unknown_key_is_named_with_the_nearest_one() {
          nearest: pong_timeout"
     );
     assert_eq!(
-        faults("[hook.connect]\nurl = \"http://127.0.0.1:9000/fireside\"\n"),
-        "fireside.toml:1:2: hook = {…} is not a key of the configuration\n  \
-         allowed: server, data, token, api, session, provider, namespace, dev"
+        faults("[webhook.connect]\nurl = \"http://127.0.0.1:9000/fireside\"\n"),
+        "fireside.toml:1:2: webhook = {…} is not a key of the configuration\n  \
+         allowed: server, data, token, api, session, provider, hook, namespace, dev"
     );
     assert_eq!(
         faults("[namespace.story.allow]\nsubscibe = \"caps\"\n"),
@@ -650,4 +654,58 @@ fn explain_shows_value_source_default_unit_and_meaning() {
         "# The directory of the embedded log; made if it is missing. [path]\ndata.dir = \"./fireside-data\"  # default\n"
     );
     assert!(explain(&config.explained, Some("sess")).is_empty());
+}
+
+const HOOK: &str = "[hook.publish]\nurl = \"http://127.0.0.1:9100/x\"\n";
+
+#[test]
+fn a_hook_is_asked_where_a_namespace_names_it() {
+    let dir = place();
+    let text = format!(
+        "{HOOK}secret_file = \"secrets/api\"\non_failure = \"allow\"\n[namespace.story]\nhooks = [\"publish\"]\n"
+    );
+    let config = Config::load(&sources(&dir, &text)).unwrap();
+    let hook = &config.hooks[&Hook::Publish];
+    assert_eq!((hook.timeout_ms, hook.concurrency, hook.lenient), (1_000, 256, true));
+    assert_eq!(hook.secret.as_ref().unwrap().bytes(), b"api-secret-0123456789");
+    let story = config.namespaces.find(&ChannelName::parse("story:1").unwrap()).unwrap();
+    assert!(story.hooks.has(Hook::Publish) && !story.hooks.has(Hook::Subscribe));
+    assert!(!config.warnings.iter().any(|warning| warning.contains("hook.publish")), "{:?}", config.warnings);
+}
+
+#[test]
+fn a_hook_that_cannot_be_asked_is_a_fault() {
+    for (text, wanted) in [
+        ("[hook.publish]\n", "hook.publish.url is missing"),
+        ("[hook.publish]\nurl = \"ftp://x\"\n", "hook.publish.url = \"ftp://x\" is no http or https address"),
+        ("[hook.publish]\nurl = \"http://u:p@x/\"\n", "is no http or https address"),
+        (
+            "[hook.connect]\nurl = \"http://127.0.0.1/\"\non_failure = \"allow\"\n",
+            "hook.connect.on_failure = \"allow\" is not a key",
+        ),
+        ("[hook.publish]\nurl = \"http://127.0.0.1/\"\ntimeout = \"2m\"\n", "hook.publish.timeout = \"2m\""),
+        ("[namespace.a]\nhooks = [\"publish\"]\n", "names \"publish\", but there is no [hook.publish]"),
+        ("[namespace.a]\nhooks = [\"connect\"]\n", "has an unknown entry \"connect\""),
+    ] {
+        let told = faults(text);
+        assert!(told.contains(wanted), "{told}");
+    }
+}
+
+#[test]
+fn what_should_be_known_of_a_hook_is_said() {
+    let warnings = |text: &str| Config::load(&sources(&place(), text)).unwrap().warnings.join("\n");
+    assert!(warnings(HOOK).contains("hook.publish is never asked"));
+    let open = warnings("[hook.connect]\nurl = \"http://hooks.example.org/\"\n");
+    assert!(
+        open.contains("questions travel unencrypted") && open.contains("secret_file is not set"),
+        "{open}"
+    );
+    assert!(!open.contains("nobody can connect"), "the backend lets in whom it likes");
+    let looks_local = warnings("[hook.connect]\nurl = \"http://127.0.0.1.example.org/\"\n");
+    assert!(looks_local.contains("unencrypted"), "{looks_local}");
+    for local in ["http://127.0.0.1:9/x", "http://localhost/", "http://[::1]:9/"] {
+        let told = warnings(&format!("[hook.connect]\nurl = \"{local}\"\n"));
+        assert!(!told.contains("hook.connect."), "{told}");
+    }
 }

@@ -149,7 +149,8 @@ fn status_of(code: Code) -> StatusCode {
         | Code::BadRequest
         | Code::NotAvailable
         | Code::TokenExpired
-        | Code::Expired => StatusCode::BAD_REQUEST,
+        | Code::Expired
+        | Code::Backend { .. } => StatusCode::BAD_REQUEST,
     }
 }
 

@@ -4,6 +4,7 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
 };
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use fireside_core::gate::Rights;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
 

@@ -105,6 +105,19 @@ impl Facts for FactLog {
                     warn!(target: "fireside", what, unsaid, "the log failed");
                 }
             }
+            Fact::AnswerUnusable { hook, what } => {
+                let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(unsaid) = faults.admit(Instant::now()) {
+                    warn!(target: "fireside", hook = hook.name(), what, unsaid, "the backend's answer cannot be used");
+                }
+            }
+            Fact::Asked { outcome: "answered", .. } => {}
+            Fact::Asked { hook, outcome, .. } => {
+                let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(unsaid) = faults.admit(Instant::now()) {
+                    warn!(target: "fireside", hook = hook.name(), outcome, unsaid, "the backend did not answer");
+                }
+            }
             // What happens per batch or per reader is for metrics.
             Fact::Appended { .. }
             | Fact::Duplicate

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fireside_core::{Code, Fact, Facts};
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Metric, Registry};
 
 /// One label's name and its value.
@@ -39,6 +39,9 @@ pub struct Metrics {
     runs_started: Counter,
     runs_ended: Labelled<1>,
     log_faults: Labelled<1>,
+    hooks: Labelled<2>,
+    hook_seconds: Family<Labels<1>, Latency>,
+    hook_answers_unusable: Labelled<1>,
 }
 
 impl Metrics {
@@ -79,6 +82,17 @@ impl Metrics {
             runs_started: family(r, "runs_started", "Runs that began"),
             runs_ended: family(r, "runs_ended", "Runs that ended, by status"),
             log_faults: family(r, "log_faults", "Times that the log failed or refused, by what it said"),
+            hooks: family(r, "hooks", "Questions to the backend, by hook and outcome"),
+            hook_seconds: family(
+                r,
+                "hook_seconds",
+                "Time from a question to its outcome, by hook, in seconds",
+            ),
+            hook_answers_unusable: family(
+                r,
+                "hook_answers_unusable",
+                "Answers that could not be used, by hook",
+            ),
             registry,
         };
         // A rate needs a beginning: what is expected to happen stands at 0 from the start.
@@ -147,6 +161,15 @@ impl Facts for Metrics {
             Fact::RunEnded { status } => {
                 self.runs_ended.get_or_create(&[("status", status.to_owned())]).inc();
             }
+            Fact::Asked { hook, outcome, took_us } => {
+                let hook = [("hook", hook.name().to_owned())];
+                self.hook_seconds.get_or_create(&hook).observe(took_us);
+                let [hook] = hook;
+                self.hooks.get_or_create(&[hook, ("outcome", outcome.to_owned())]).inc();
+            }
+            Fact::AnswerUnusable { hook, .. } => {
+                self.hook_answers_unusable.get_or_create(&[("hook", hook.name().to_owned())]).inc();
+            }
             Fact::LogFault { what } => {
                 self.log_faults.get_or_create(&[("what", what.to_owned())]).inc();
             }
@@ -168,8 +191,10 @@ fn close_code(code: u16) -> String {
     }
 }
 
+/// The codes that a backend makes up are one: labels are bounded.
 fn refusal(op: &'static str, code: Code) -> Labels<2> {
-    [("op", op.to_owned()), ("code", code.number().to_string())]
+    let code = if let Code::Backend { .. } = code { "backend".to_owned() } else { code.number().to_string() };
+    [("op", op.to_owned()), ("code", code)]
 }
 
 // ----------------------------------------------------------------------------------------------------------- latency
@@ -196,6 +221,10 @@ impl Latency {
         self.0.buckets[bucket].fetch_add(1, Ordering::Relaxed);
         self.0.sum_us.fetch_add(us, Ordering::Relaxed);
     }
+}
+
+impl TypedMetric for Latency {
+    const TYPE: MetricType = MetricType::Histogram;
 }
 
 impl EncodeMetric for Latency {
@@ -257,7 +286,7 @@ fn process(text: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use fireside_core::ChannelName;
+    use fireside_core::{ChannelName, Hook};
 
     use super::*;
 
@@ -286,6 +315,9 @@ mod tests {
             Fact::RunStarted,
             Fact::RunEnded { status: "complete" },
             Fact::LogFault { what: "full" },
+            Fact::Asked { hook: Hook::Publish, outcome: "answered", took_us: 300 },
+            Fact::Asked { hook: Hook::Publish, outcome: "timeout", took_us: 1_000_000 },
+            Fact::AnswerUnusable { hook: Hook::Publish, what: "data is too large" },
         ]
     }
 
@@ -319,6 +351,10 @@ mod tests {
             "fireside_runs_ended_total{status=\"complete\"} 1",
             "fireside_runs_ended_total{status=\"error\"} 0",
             "fireside_log_faults_total{what=\"full\"} 1",
+            "fireside_hooks_total{hook=\"publish\",outcome=\"timeout\"} 1",
+            "fireside_hook_seconds_bucket{le=\"0.0005\",hook=\"publish\"} 1",
+            "fireside_hook_seconds_count{hook=\"publish\"} 2",
+            "fireside_hook_answers_unusable_total{hook=\"publish\"} 1",
         ] {
             has(&metrics, line);
         }

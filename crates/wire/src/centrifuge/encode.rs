@@ -178,6 +178,7 @@ fn subscribe(start: &Start, o: &mut impl Form) {
     o.flag(Field("recovered", 8), start.recovered);
     offset(start.position, 9, o);
     o.flag(Field("positioned", 10), start.positioned);
+    o.body(Field("data", 11), start.data.as_deref().unwrap_or_default());
     o.flag(Field("was_recovering", 12), start.was_recovering);
     if start.was_recovering && !start.recovered {
         // Ours: with `offset`, the range that is still there.

@@ -73,6 +73,7 @@ pub fn start() -> impl Strategy<Value = Start> {
                 page,
                 oldest,
                 ttl_s,
+                data: None,
             }
         })
 }

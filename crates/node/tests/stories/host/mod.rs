@@ -1,6 +1,7 @@
 //! A small deterministic world for one node: tasks polled by hand, a log in memory whose answers can be held back or scripted, links
 //! whose sinks take as much as a test says.
 
+mod backend;
 mod client;
 mod log;
 mod provider;
@@ -15,6 +16,7 @@ use fireside_core::{Durability, Fact, Facts, Namespace};
 use fireside_node::ports::{Keys, Provider, Solo, TokenFault};
 use fireside_node::{Node, Parts, Settings};
 
+pub use backend::Desk;
 pub use client::{Client, Shown};
 pub use log::{MemoryLog, Outcome};
 pub use provider::Script;
@@ -29,6 +31,7 @@ pub struct World {
     pub tasks: Arc<Tasks>,
     pub log: Arc<MemoryLog>,
     pub model: Arc<Script>,
+    pub backend: Arc<Desk>,
     pub facts: Arc<Heard>,
     pub node: Arc<Node>,
 }
@@ -98,6 +101,7 @@ impl World {
         let tasks = Arc::new(Tasks::default());
         let model = Arc::new(Script::default());
         let facts = Arc::new(Heard::default());
+        let backend = Arc::new(Desk::default());
         let provider: Arc<dyn Provider> = model.clone();
         let node = Node::new(Parts {
             gate: Gate::new(Namespaces::new(spaces.into_iter().map(Arc::new).collect()), rules),
@@ -105,11 +109,12 @@ impl World {
             log: log.clone(),
             bus: Arc::new(Solo),
             keys: Arc::new(PlainKeys),
+            backend: backend.clone(),
             providers: BTreeMap::from([(Arc::from("default"), provider)]),
             facts: facts.clone(),
             settings,
         });
-        let world = World { tasks, log, model, facts, node };
+        let world = World { tasks, log, model, backend, facts, node };
         let started = world.node.clone();
         world.tasks.add(async move { started.start().await });
         world.run();

@@ -1,0 +1,205 @@
+//! Hooks: what a client sees while a backend thinks, says no, says nothing, or says something else.
+
+use bytes::Bytes;
+use fireside_core::gate::Rules;
+use fireside_core::hook::{Answer, Grant, Hook, Unanswered};
+use fireside_core::{Code, Disconnect, Refusal, Reply};
+use fireside_node::Settings;
+
+use crate::host::{MemoryLog, Shown, World, namespaces};
+
+/// A world in which `story:…` asks before it is followed or written to, and every connect is asked about if `hooks` says so.
+fn asking(hooks: &[Hook], lenient: &[Hook]) -> World {
+    let mut spaces = namespaces();
+    spaces[0].hooks = [Hook::Subscribe, Hook::Publish].into_iter().collect();
+    let rules = Rules {
+        hooks: hooks.iter().copied().collect(),
+        lenient: lenient.iter().copied().collect(),
+        commands_per_second: 1_000_000,
+        commands_burst: 1_000_000,
+        ..Rules::default()
+    };
+    World::ruled(MemoryLog::default().into(), spaces, Settings::default(), rules)
+}
+
+fn json(text: &'static str) -> Option<Bytes> {
+    Some(Bytes::from_static(text.as_bytes()))
+}
+
+#[test]
+fn nothing_is_written_before_the_backend_said_yes_and_then_what_it_says() {
+    let world = asking(&[], &[]);
+    let mut anna = world.client("anna");
+    let asked = anna.publish("story:1", r#"{"text":"rude"}"#, None);
+    world.run();
+    assert!(anna.reply(asked).is_none(), "nobody has answered yet");
+    assert!(world.log.records("story:1").is_empty());
+    let question = world.backend.grant(Grant { data: json(r#"{"text":"***"}"#), ..Grant::default() });
+    assert_eq!((question.hook, &*question.user), (Hook::Publish, "anna"));
+    assert_eq!(question.data, r#"{"text":"rude"}"#);
+    world.run();
+    assert!(matches!(anna.reply(asked), Some(Reply::PublishedAt { .. })));
+    assert_eq!(world.log.records("story:1"), [(1, r#"{"text":"***"}"#.to_owned())]);
+}
+
+#[test]
+fn a_slow_backend_delays_only_who_asked() {
+    let world = asking(&[], &[]);
+    let mut anna = world.client("anna");
+    let mut ben = world.client("ben");
+    let first = anna.publish("story:1", "1", None);
+    let second = anna.publish("live:1", "2", None);
+    let other = ben.publish("live:1", "3", None);
+    world.run();
+    assert!(ben.reply(other).is_some(), "another session is not touched");
+    assert!(anna.reply(first).is_none() && anna.reply(second).is_none(), "one's own commands stay in order");
+    world.backend.grant(Grant::default());
+    world.run();
+    let order: Vec<_> = anna.shown().into_iter().filter(|shown| matches!(shown, Shown::Reply(_))).collect();
+    assert_eq!(order.len(), 2, "{order:?}");
+}
+
+#[test]
+fn records_of_a_session_stay_in_its_order_though_each_is_asked_about() {
+    let world = asking(&[], &[]);
+    let mut anna = world.client("anna");
+    for n in 1..=3 {
+        anna.publish("story:1", &n.to_string(), None);
+    }
+    for _ in 1..=3 {
+        world.run();
+        assert_eq!(world.backend.waiting(), 1, "one question at a time");
+        world.backend.grant(Grant::default());
+    }
+    world.run();
+    let bodies: Vec<_> = world.log.records("story:1").into_iter().map(|(_, body)| body).collect();
+    assert_eq!(bodies, ["1", "2", "3"]);
+}
+
+#[test]
+fn no_answer_is_a_refusal_for_now_unless_the_operator_says_otherwise() {
+    for (lenient, wanted) in [(&[][..], Some(Code::Internal)), (&[Hook::Publish][..], None)] {
+        let world = asking(&[], lenient);
+        let mut anna = world.client("anna");
+        let asked = anna.publish("story:1", "1", None);
+        world.run();
+        world.backend.say(Err(Unanswered("timeout")));
+        world.run();
+        let refused = match anna.reply(asked) {
+            Some(Reply::Refused(refusal)) => Some(refusal.code),
+            _ => None,
+        };
+        assert_eq!(refused, wanted);
+        let followed = anna.subscribe("story:1", None);
+        world.run();
+        world.backend.say(Err(Unanswered("timeout")));
+        world.run();
+        assert!(anna.shown().contains(&Shown::Refused(followed, 100)), "only a publish may be let through");
+    }
+}
+
+#[test]
+fn an_answer_that_breaks_a_bound_is_refused_and_told_to_the_operator() {
+    let world = asking(&[], &[]);
+    let mut anna = world.client("anna");
+    let asked = anna.publish("story:1", "1", None);
+    world.run();
+    let large = Bytes::from(format!("\"{}\"", "x".repeat(64 * 1024)));
+    world.backend.grant(Grant { data: Some(large), ..Grant::default() });
+    world.run();
+    assert!(anna.shown().contains(&Shown::Refused(asked, 100)));
+    assert_eq!(world.facts.count("AnswerUnusable"), 1);
+    assert!(world.log.records("story:1").is_empty());
+}
+
+#[test]
+fn a_backend_may_end_the_session() {
+    let world = asking(&[], &[]);
+    let mut anna = world.client("anna");
+    anna.publish("story:1", "1", None);
+    world.run();
+    world.backend.say(Ok(Answer::Closed(Disconnect { code: 4501, reason: "banned".into() })));
+    world.run();
+    assert_eq!(anna.closed(), Some(4501));
+}
+
+#[test]
+fn a_session_that_leaves_takes_its_question_back() {
+    let world = asking(&[], &[]);
+    let mut anna = world.client("anna");
+    anna.publish("story:1", "1", None);
+    world.run();
+    anna.kill();
+    world.run();
+    world.backend.grant(Grant::default());
+    world.run();
+    assert!(world.log.records("story:1").is_empty(), "nobody waits for it any more");
+}
+
+#[test]
+fn a_subscription_is_asked_about_and_answered_with_data() {
+    let world = asking(&[], &[]);
+    let mut anna = world.client("anna");
+    let asked = anna.subscribe("story:1", None);
+    world.run();
+    assert!(anna.reply(asked).is_none());
+    world.backend.grant(Grant { data: json(r#"{"title":"A tale"}"#), ..Grant::default() });
+    world.run();
+    let Some(Reply::Subscribed(start)) = anna.reply(asked) else { panic!("not subscribed") };
+    assert_eq!(start.data, json(r#"{"title":"A tale"}"#));
+    let refused = anna.subscribe("story:2", None);
+    world.run();
+    let no = Refusal::because(Code::Backend { number: 403, temporary: false }, "members only");
+    world.backend.say(Ok(Answer::Refused(no.clone())));
+    world.run();
+    assert!(matches!(anna.reply(refused), Some(Reply::Refused(refusal)) if refusal == no));
+}
+
+#[test]
+fn who_has_no_token_is_whom_the_backend_says() {
+    let world = asking(&[Hook::Connect], &[]);
+    let anna = world.client("");
+    assert!(anna.shown().is_empty());
+    let grant = Grant {
+        user: Some("anna".into()),
+        data: json(r#"{"hello":"anna"}"#),
+        channels: vec!["live:1".into()],
+        meta: json(r#"{"plan":"x"}"#),
+        ..Grant::default()
+    };
+    let question = world.backend.grant(grant);
+    assert_eq!((question.hook, &*question.user), (Hook::Connect, ""));
+    world.run();
+    let Some(Reply::Connected(connected)) = anna.reply(1) else { panic!("not connected") };
+    assert_eq!(connected.data, json(r#"{"hello":"anna"}"#));
+    assert_eq!(connected.subs.len(), 1);
+    let mut anna = anna;
+    anna.publish("story:1", "1", None);
+    world.run();
+    let question = world.backend.grant(Grant::default());
+    assert_eq!((&*question.user, question.meta), ("anna", json(r#"{"plan":"x"}"#)));
+}
+
+#[test]
+fn a_backend_makes_nobody_another_than_the_token_says() {
+    let world = asking(&[Hook::Connect], &[]);
+    let anna = world.client("anna");
+    let question = world.backend.grant(Grant { user: Some("eve".into()), ..Grant::default() });
+    assert_eq!(&*question.user, "anna");
+    world.run();
+    assert!(anna.shown().contains(&Shown::Refused(1, 100)));
+    assert_eq!(world.facts.count("Connected"), 0);
+}
+
+#[test]
+fn who_is_not_let_in_is_told_why_or_sent_away() {
+    let world = asking(&[Hook::Connect], &[]);
+    let refused = world.client("anna");
+    world.backend.say(Ok(Answer::Refused(Code::PermissionDenied.into())));
+    world.run();
+    assert!(refused.shown().contains(&Shown::Refused(1, 103)));
+    let closed = world.client("ben");
+    world.backend.say(Ok(Answer::Closed(Disconnect { code: 4502, reason: "closed today".into() })));
+    world.run();
+    assert_eq!(closed.closed(), Some(4502));
+}
