@@ -7,7 +7,7 @@ import pathlib
 import sys
 
 import pytest
-from centrifuge import Client, ClientEventHandler, ReplyError, StreamPosition, SubscriptionEventHandler
+from centrifuge import Client, ClientEventHandler, DeltaType, ReplyError, StreamPosition, SubscriptionEventHandler
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 from server import Server, token, until  # noqa: E402
@@ -21,7 +21,7 @@ def server():
 
 
 class SpeakingProtobuf(Client):
-    """In Protobuf bodies are bytes to the SDK; people still say and see values."""
+    """In Protobuf bodies are bytes to the SDK; people still say values, and `value` reads them."""
 
     def __init__(self, address, **options):
         super().__init__(address, use_protobuf=True, **options)
@@ -29,9 +29,10 @@ class SpeakingProtobuf(Client):
     def _encode_data(self, data):
         return super()._encode_data(json.dumps(data).encode())
 
-    def _decode_data(self, data):
-        data = super()._decode_data(data)
-        return json.loads(data) if data else None
+
+def value(data):
+    """What a body says, in either encoding."""
+    return json.loads(data) if isinstance(data, bytes) else data
 
 
 def story(test):
@@ -97,7 +98,7 @@ class Seen(SubscriptionEventHandler):
 
     @property
     def numbers(self):
-        return [record.data["n"] for record in self.records]
+        return [value(record.data)["n"] for record in self.records]
 
 
 async def follow(client, channel, **options):
@@ -123,7 +124,7 @@ async def test_publish_reaches_subscribers_in_order_with_its_author(server, peop
     await until(lambda: len(seen.records) == 30 and len(own.records) == 30, "30 records")
     assert seen.numbers == own.numbers == list(range(30))
     assert [record.offset for record in seen.records] == list(range(1, 31))
-    assert {(record.info.user, record.info.conn_info["name"]) for record in seen.records} == {("anna", "Anna")}
+    assert {(record.info.user, value(record.info.conn_info)["name"]) for record in seen.records} == {("anna", "Anna")}
 
 
 @story
@@ -176,7 +177,7 @@ async def test_history_forwards_and_backwards(server, people):
     say(server, people.channel("room:py-history"), 1, 12)
 
     async def numbers(**query):
-        return [record.data["n"] for record in (await sub.history(**query)).publications]
+        return [value(record.data)["n"] for record in (await sub.history(**query)).publications]
 
     top = await sub.history()
     assert (top.publications, top.offset) == ([], 12)
@@ -259,7 +260,27 @@ async def test_refresh_in_band(server, people):
 async def test_rpc_publish_with_a_key_is_once(server, people):
     anna = await people.join("anna")
     ask = {"channel": people.channel("room:py-keys"), "data": {"n": 1}, "key": "k"}
-    first = (await anna.rpc("fireside.publish", ask)).data
-    assert (await anna.rpc("fireside.publish", ask)).data == {**first, "duplicate": True}
+    first = value((await anna.rpc("fireside.publish", ask)).data)
+    assert value((await anna.rpc("fireside.publish", ask)).data) == {**first, "duplicate": True}
     sub, _ = await follow(anna, people.channel("room:py-keys"))
-    assert [record.data for record in (await sub.history(limit=10)).publications] == [{"n": 1}]
+    assert [value(record.data) for record in (await sub.history(limit=10)).publications] == [{"n": 1}]
+
+
+@story
+async def test_takes_records_as_patches_across_kill_9(server, people):
+    anna, channel = await people.join("anna"), people.channel("room:py-delta")
+    _, seen = await follow(anna, channel, delta=DeltaType.FOSSIL)
+
+    def tell(start, end):
+        for n in range(start, end + 1):
+            server.api("publish", channel=channel, data={"text": "Once upon a fire 🔥 " * 20, "n": n})
+
+    tell(1, 10)
+    await until(lambda: len(seen.records) == 10, "10 records")
+    server.kill()
+    server.run()
+    tell(11, 30)
+    await until(lambda: len(seen.records) >= 30, "30 records")
+    assert seen.numbers == list(range(1, 31))
+    assert {value(record.data)["text"] for record in seen.records} == {"Once upon a fire 🔥 " * 20}
+    assert [record.delta for record in seen.records[:10]] == [False] + [True] * 9

@@ -21,6 +21,7 @@ durability = "fsync"
 presence = true
 join_leave = true
 recover = true
+delta = ["fossil"]
 allow = { subscribe = "user", publish = "user", history = "subscriber", presence = "subscriber" }
 
 [namespace.short]

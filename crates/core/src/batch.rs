@@ -8,8 +8,8 @@ use crate::name::ChannelName;
 use crate::position::{Epoch, Position};
 use crate::record::Record;
 
-/// How many encoded variants (protocol × framing × compression) a batch can keep.
-pub const SLOTS: usize = 8;
+/// How many encoded variants (protocol × framing × compression or patches) a batch can keep.
+pub const SLOTS: usize = 10;
 
 /// The random id of a proposal, by which an append of unknown outcome is recognised. 0 is "none".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -28,6 +28,8 @@ pub struct Batch {
     pub previous: ProposalId,
     /// At least one record, offsets ascending (dense as stored; with holes once merged for a slow reader).
     pub records: Box<[Record]>,
+    /// The record before `first`, where it is known and a patch may build on it.
+    base: OnceLock<Record>,
     cost: usize,
     slots: [OnceLock<Bytes>; SLOTS],
 }
@@ -49,6 +51,7 @@ impl Batch {
             proposal,
             previous,
             records: records.into_boxed_slice(),
+            base: OnceLock::new(),
             cost,
             slots: Default::default(),
         })
@@ -73,6 +76,20 @@ impl Batch {
     pub fn after(&self, offset: u64) -> &[Record] {
         let from = self.records.partition_point(|r| r.offset <= offset && r.offset != 0);
         &self.records[from..]
+    }
+
+    /// Tells it the batch before it, so that its first record can be told as a patch of that one's last. Before anybody encodes it. What
+    /// once was said as it stood there must not be erased later, or readers would build on something else.
+    pub fn follows(&self, earlier: &Batch) {
+        if earlier.epoch == self.epoch && earlier.last() + 1 == self.first() {
+            // The same record, whoever says it.
+            let _ = self.base.set(earlier.records[earlier.records.len() - 1].clone());
+        }
+    }
+
+    /// The record before `first`, if it is known.
+    pub fn base(&self) -> Option<&Record> {
+        self.base.get()
     }
 
     /// What it counts for in every byte budget, fixed at creation.

@@ -114,6 +114,8 @@ pub struct Subscribe {
     pub join_leave: bool,
     /// The client wants error 112 in place of `recovered: false`.
     pub reject_unrecovered: bool,
+    /// The client takes records as patches (Fossil's deltas) where that is shorter.
+    pub patches: bool,
     /// A kind of subscription that we do not offer (map, shared poll): error 108.
     pub unsupported: bool,
 }

@@ -183,6 +183,8 @@ pub struct Start {
     pub ttl_s: Option<u32>,
     /// Data from the backend's subscribe hook.
     pub data: Option<Bytes>,
+    /// Records are told as patches of those before them, where that is shorter.
+    pub patches: bool,
 }
 
 /// A page of history.
@@ -205,6 +207,8 @@ pub enum Outgoing {
         batch: Arc<Batch>,
         /// Offset of the last record the reader already has; below `batch.first()` unless the batch is cut.
         after: u64,
+        /// For a reader that takes patches: it has every record after this offset up to `after`, and a patch may build on those.
+        patches_from: Option<u64>,
     },
 }
 
@@ -222,5 +226,28 @@ impl Outgoing {
                 Event::Reply { .. } | Event::Ping => None,
             },
         }
+    }
+}
+
+/// Where a reader stands: what it has already, and what patches may build on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Offset of the last record that it has.
+    pub after: u64,
+    /// See [`Outgoing::Records`].
+    pub patches_from: Option<u64>,
+}
+
+impl From<u64> for Reached {
+    /// A reader that takes no patches.
+    fn from(after: u64) -> Self {
+        Reached { after, patches_from: None }
+    }
+}
+
+impl Reached {
+    /// The records of `batch` that it has not.
+    pub fn rest_of(self, batch: &Arc<Batch>) -> Outgoing {
+        Outgoing::Records { batch: batch.clone(), after: self.after, patches_from: self.patches_from }
     }
 }

@@ -28,7 +28,7 @@ pub mod refusal;
 pub use batch::{Batch, ProposalId};
 pub use checkpoint::{Checkpoint, KnownKey, Mark, OpenRun};
 pub use command::{Command, Request};
-pub use event::{Event, Outgoing, Reply};
+pub use event::{Event, Outgoing, Reached, Reply};
 pub use fact::{Fact, Facts};
 pub use hook::Hook;
 pub use name::ChannelName;

@@ -132,6 +132,8 @@ pub struct Namespace {
     pub join_leave_push: bool,
     /// A reader may come back to its position.
     pub recover: bool,
+    /// A reader may take records as patches of those before them.
+    pub patches: bool,
     /// Who may, besides those with a capability.
     pub allow: Allow,
     /// Where a backend has the last word.
@@ -159,6 +161,7 @@ impl Namespace {
             join_leave: false,
             join_leave_push: false,
             recover: false,
+            patches: false,
             allow: Allow::default(),
             hooks: Hooks::default(),
             schema: None,
@@ -178,6 +181,8 @@ impl Namespace {
             join_leave: false,
             join_leave_push: false,
             recover: true,
+            // Deltas of a run are merged for a slow reader.
+            patches: false,
             schema: None,
             run: None,
             ..self.clone()

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::batch::{Batch, ProposalId};
 use crate::channel::run;
-use crate::event::{Event, Outgoing};
+use crate::event::{Event, Outgoing, Reached};
 use crate::limits;
 use crate::name::ChannelName;
 use crate::record::Record;
@@ -169,17 +169,24 @@ impl Outbox {
         self.push_ephemeral(Entry { sub: Some(sub), what: Outgoing::Event(event.clone()), cost: Event::COST })
     }
 
-    /// Offers the records of `batch` after offset `after`.
-    pub fn offer(&mut self, sub: SubId, lane: Lane, batch: &Arc<Batch>, after: u64) -> Offered {
+    /// Offers what a reader that stands at `reached` has not of `batch`.
+    pub fn offer(
+        &mut self,
+        sub: SubId,
+        lane: Lane,
+        batch: &Arc<Batch>,
+        reached: impl Into<Reached>,
+    ) -> Offered {
+        let reached = reached.into();
         if lane == Lane::Ephemeral {
             return self.offer_ephemeral(sub, batch);
         }
         let cost = batch.cost();
         if !self.has_room(cost) {
-            return Offered::Rewind(self.take_back(sub).unwrap_or(after));
+            return Offered::Rewind(self.take_back(sub).unwrap_or(reached.after));
         }
         self.bytes += cost;
-        let entry = Entry { sub: Some(sub), what: Outgoing::Records { batch: batch.clone(), after }, cost };
+        let entry = Entry { sub: Some(sub), what: reached.rest_of(batch), cost };
         match lane {
             Lane::Run => self.run.push_back(entry),
             _ => self.durable.push_back(entry),
@@ -249,7 +256,9 @@ impl Outbox {
 
     /// Joins everything that waits in the run lane for the same subscription into one entry.
     fn merge_with_rest(&mut self, first: Entry) -> Entry {
-        let (Some(sub), Outgoing::Records { batch, after }) = (first.sub, &first.what) else { return first };
+        let (Some(sub), Outgoing::Records { batch, after, .. }) = (first.sub, &first.what) else {
+            return first;
+        };
         let waiting = |entry: &Entry| match &entry.what {
             Outgoing::Records { batch, .. } if entry.sub == Some(sub) => Some(batch.clone()),
             _ => None,
@@ -267,7 +276,7 @@ impl Outbox {
             cost += if joined { entry.cost } else { 0 };
             !joined
         });
-        Entry { sub: first.sub, what: Outgoing::Records { batch: merged, after: *after }, cost }
+        Entry { sub: first.sub, what: Reached::from(*after).rest_of(&merged), cost }
     }
 
     /// Takes back the queued records of a subscription. Answers the offset before the first of them.
@@ -310,7 +319,7 @@ impl Outbox {
                 dropped += self.replace_older(sub, &one);
             }
             let cost = one.cost();
-            let what = Outgoing::Records { batch: one, after: 0 };
+            let what = Reached::from(0).rest_of(&one);
             dropped += self.push_ephemeral(Entry { sub: Some(sub), what, cost });
         }
         if dropped == 0 { Offered::Queued } else { Offered::Dropped(dropped) }

@@ -174,7 +174,8 @@ async fn granted_subs(
             session.close(Disconnect::SERVER_ERROR);
             return None;
         };
-        let options = SubOptions { join_leave: channel.policy.join_leave, by_server: true };
+        let options =
+            SubOptions { patches_from: None, join_leave: channel.policy.join_leave, by_server: true };
         let sub = session.add_sub(node, &channel, from, options)?;
         starts.push((channel.name.clone(), start));
         opened.push((channel, sub));
@@ -313,7 +314,8 @@ async fn subscribe(
     let channel = awake(node, admitted.channel(), admitted.policy()).await?;
     let Follow { asked, data } = admitted.command();
     let (start, from) = follow::start(node, &channel, asked.recover).await?;
-    let start = Start { data: data.clone(), ..start };
+    let patches = asked.patches && channel.policy.patches && start.position.is_some();
+    let start = Start { data: data.clone(), patches, ..start };
     if channel.name.run().is_some() && lock(&channel.state).has_no_records() {
         return Err(Refusal::because(Code::UnknownChannel, "there is no such run, or its log is gone"));
     }
@@ -322,7 +324,8 @@ async fn subscribe(
     }
     let policy = &channel.policy;
     let join_leave = policy.join_leave && (policy.join_leave_push || asked.join_leave);
-    let options = SubOptions { join_leave, by_server: false };
+    let patches_from = start.position.filter(|_| start.patches).map(|position| position.offset);
+    let options = SubOptions { patches_from, join_leave, by_server: false };
     let Some(sub) = session.add_sub(node, &channel, from, options) else { return Ok(()) };
     session.tell_in_order(Event::Reply { id, reply: Reply::Subscribed(Box::new(start)) });
     follow::attach(node, session, sub);

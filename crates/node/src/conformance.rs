@@ -9,7 +9,8 @@ use std::task::Poll;
 
 use fireside_core::batch::ProposalId;
 use fireside_core::{
-    Batch, ChannelName, Checkpoint, Disconnect, Durability, Epoch, Event, Kind, Outgoing, Position, Record,
+    Batch, ChannelName, Checkpoint, Disconnect, Durability, Epoch, Event, Kind, Outgoing, Position, Reached,
+    Record,
 };
 
 use crate::ports::{Appended, Link, Log, LogFault, Sent, Sink, Soon, Span, Waking};
@@ -299,7 +300,7 @@ fn entry(offset: u64) -> Outgoing {
     one.body = format!("\"{}\"", "x".repeat(if offset.is_multiple_of(7) { 9_000 } else { 900 })).into();
     let proposal = ProposalId(u128::from(offset));
     let batch = Batch::new(name("conform:1"), Epoch(1), proposal, ProposalId(0), vec![one]);
-    Outgoing::Records { batch, after: offset - 1 }
+    Reached::from(offset - 1).rest_of(&batch)
 }
 
 /// Sends one entry, waiting for the socket where it must. False if the link is closed.

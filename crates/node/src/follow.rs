@@ -115,7 +115,11 @@ pub(crate) async fn read(
     }
     let span =
         Span { epoch: position.epoch, after: position.offset, until: newest.offset, records_max, bytes_max };
-    node.log.read(&channel.name, channel.durability(), span).await
+    let page = node.log.read(&channel.name, channel.durability(), span).await?;
+    if channel.policy.patches {
+        page.windows(2).for_each(|pair| pair[1].follows(&pair[0]));
+    }
+    Ok(page)
 }
 
 /// The records after `position` up to offset `until`, from memory if they are there, else from the log.

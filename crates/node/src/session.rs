@@ -14,7 +14,7 @@ use std::task::{Poll, Waker};
 use fireside_core::gate::{Bucket, Caller, Principal};
 use fireside_core::outbox::{Offered, Outbox, SubId};
 use fireside_core::{
-    Batch, ChannelName, Code, Disconnect, Epoch, Event, Fact, Position, Refusal, Reply, limits,
+    Batch, ChannelName, Code, Disconnect, Epoch, Event, Fact, Position, Reached, Refusal, Reply, limits,
 };
 
 use crate::channel::{Channel, Placed};
@@ -85,10 +85,18 @@ pub(crate) struct Sub {
     shard: Option<Arc<Shard>>,
     /// Its reply is queued: from here on it follows.
     begun: bool,
+    /// It takes patches, which may build on records after this offset.
+    patches_from: Option<u64>,
     /// Join and leave are told.
     pub(crate) join_leave: bool,
     /// The server opened it: losing its position closes the session.
     pub(crate) by_server: bool,
+}
+
+impl Sub {
+    fn reached(&self) -> Reached {
+        Reached { after: self.offset, patches_from: self.patches_from }
+    }
 }
 
 impl Session {
@@ -350,6 +358,7 @@ impl Session {
             offset: position.offset,
             shard: None,
             begun: false,
+            patches_from: opts.patches_from,
             join_leave: opts.join_leave,
             by_server: opts.by_server,
         });
@@ -428,8 +437,8 @@ impl Session {
         let mut inner = lock(&self.inner);
         for batch in page {
             let Some(known) = inner.subs.iter().find(|known| known.id == sub) else { return };
-            let (offset, lane) = (known.offset, known.channel.lane);
-            if batch.last() <= offset {
+            let (reached, lane) = (known.reached(), known.channel.lane);
+            if batch.last() <= reached.after {
                 continue;
             }
             // What does not fit is read again once this has gone out. Offered all the same, it would take back what was just
@@ -437,7 +446,7 @@ impl Session {
             if !inner.outbox.has_room(batch.cost()) {
                 break;
             }
-            match inner.outbox.offer(sub, lane, batch, offset) {
+            match inner.outbox.offer(sub, lane, batch, reached) {
                 Offered::Rewind(to) => {
                     inner.move_to(sub, to);
                     break;
@@ -518,6 +527,7 @@ impl Session {
 /// How a subscription is to be.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct SubOptions {
+    pub(crate) patches_from: Option<u64>,
     pub(crate) join_leave: bool,
     pub(crate) by_server: bool,
 }

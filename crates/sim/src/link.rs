@@ -175,7 +175,7 @@ impl Pipe {
         if !self.wire {
             let bytes = match entry {
                 Outgoing::Event(_) => 128,
-                Outgoing::Records { batch, after } => {
+                Outgoing::Records { batch, after, .. } => {
                     batch.after(*after).iter().map(fireside_core::Record::cost).sum()
                 }
             };
@@ -187,7 +187,7 @@ impl Pipe {
                 CentrifugeJson.event(event, &mut out);
                 out
             }
-            Outgoing::Records { batch, after } if *after < batch.first() || batch.first() == 0 => {
+            Outgoing::Records { batch, after, .. } if *after < batch.first() || batch.first() == 0 => {
                 let shared = batch.encoded(CentrifugeJson.slot(), |batch| {
                     let mut out = Vec::new();
                     CentrifugeJson.records(batch, 0, &mut out);
@@ -195,7 +195,7 @@ impl Pipe {
                 });
                 shared.to_vec()
             }
-            Outgoing::Records { batch, after } => {
+            Outgoing::Records { batch, after, .. } => {
                 let mut out = Vec::new();
                 CentrifugeJson.records(batch, *after, &mut out);
                 out

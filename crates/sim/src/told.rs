@@ -96,7 +96,7 @@ pub fn canonical(body: &Bytes) -> Bytes {
 /// What an entry of an outbox tells. `None` for what no client of ours looks at.
 pub fn plainly(entry: &Outgoing) -> Option<Told> {
     let event = match entry {
-        Outgoing::Records { batch, after } => {
+        Outgoing::Records { batch, after, .. } => {
             let records = batch.after(*after).iter().map(Shown::of).collect();
             return Some(Told::Records(batch.channel.as_str().to_owned(), Some(batch.epoch.0), records));
         }

@@ -19,6 +19,7 @@ pub mod centrifuge_json;
 pub mod centrifuge_protobuf;
 mod fields;
 mod form;
+mod fossil;
 pub mod hook;
 mod object;
 pub mod rpc;
@@ -48,6 +49,13 @@ pub trait Protocol: Send + Sync + 'static {
     /// Appends the records of `batch` after offset `after`, separated as this protocol separates the messages of one frame. A
     /// batch without offsets is appended whole.
     fn records(&self, batch: &Batch, after: u64, out: &mut Vec<u8>);
+
+    /// The same for a reader that takes patches and has every record after `from` up to `after`: a record that is shorter as a patch of the one
+    /// before it is told so, if the reader has that one. A protocol without patches tells records whole.
+    fn patched(&self, batch: &Batch, after: u64, from: u64, out: &mut Vec<u8>) {
+        let _ = from;
+        self.records(batch, after, out);
+    }
 
     /// Appends the message that says why the session ends, for carriers that have no close frame.
     fn disconnect(&self, why: &Disconnect, out: &mut Vec<u8>);

@@ -4,9 +4,12 @@
 mod proto;
 mod strategies;
 
+use std::sync::Arc;
+
 use fireside_core::batch::ProposalId;
+use fireside_core::event::Start;
 use fireside_core::limits::FRAME_COMMANDS_MAX;
-use fireside_core::{Batch, Command, Disconnect, Epoch, Event, Reply, Request};
+use fireside_core::{Batch, ChannelName, Command, Disconnect, Epoch, Event, Kind, Record, Reply, Request};
 use fireside_wire::Protocol;
 use fireside_wire::centrifuge_json::CentrifugeJson;
 use fireside_wire::centrifuge_protobuf::CentrifugeProtobuf;
@@ -55,6 +58,75 @@ fn spoken(event: &Event) -> Vec<u8> {
     let mut out = Vec::new();
     CentrifugeProtobuf.event(event, &mut out);
     out
+}
+
+/// Records from offset 1 whose bodies are much alike, one of them perhaps erased.
+fn patchable() -> impl Strategy<Value = Vec<Record>> {
+    prop::collection::vec((page(), "[é🔥a-c]{0,3}", any::<bool>()), 1..6).prop_map(|drawn| {
+        let record = |(offset, (page, text, is_long)): (u64, (Vec<Record>, String, bool))| Record {
+            offset,
+            time_ms: 1,
+            kind: Kind::Plain,
+            author: page.first().and_then(|record| record.author.clone()),
+            key: None,
+            conflate: None,
+            tags: Vec::new(),
+            body: format!(
+                r#"{{"long":"{}{text}","text":"{text}"}}"#,
+                if is_long { "🔥 é ".repeat(20) } else { String::new() }
+            )
+            .into(),
+        };
+        (1..).zip(drawn).map(record).collect()
+    })
+}
+
+fn batch_of(records: &[Record]) -> Arc<Batch> {
+    let name = ChannelName::parse("a").unwrap();
+    Batch::new(name, Epoch(9), ProposalId(1), ProposalId(0), records.to_vec())
+}
+
+/// Publications as (data, is a patch).
+fn json_publications(frame: &[u8]) -> Vec<(Vec<u8>, bool)> {
+    let mut all = Vec::new();
+    for line in frame.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let message: Value = serde_json::from_slice(line).unwrap();
+        let page = message["subscribe"]["publications"].as_array().cloned().unwrap_or_default();
+        for publication in page.into_iter().chain(message.pointer("/push/pub").cloned()) {
+            let text = publication["data"].as_str().expect("data is a text, patch or not");
+            all.push((text.into(), publication["delta"] == true));
+        }
+    }
+    all
+}
+
+fn proto_publications(mut frame: &[u8]) -> Vec<(Vec<u8>, bool)> {
+    let mut all = Vec::new();
+    while !frame.is_empty() {
+        let reply = proto::Reply::decode_length_delimited(&mut frame).unwrap();
+        let page = reply.subscribe.map(|subscribe| subscribe.publications).unwrap_or_default();
+        let pushed = reply.push.and_then(|push| push.r#pub);
+        all.extend(page.into_iter().chain(pushed).map(|publication| (publication.data, publication.delta)));
+    }
+    all
+}
+
+/// What an SDK makes of publications: a patch builds on the one before it.
+fn read_patches(publications: Vec<(Vec<u8>, bool)>) -> Vec<Vec<u8>> {
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    for (data, is_patch) in publications {
+        let body = match all.last() {
+            Some(base) if is_patch => {
+                fossil_delta::apply(base, data).expect("a patch of what the reader has")
+            }
+            _ => {
+                assert!(!is_patch, "the first is whole");
+                data
+            }
+        };
+        all.push(body);
+    }
+    all
 }
 
 #[test]
@@ -183,6 +255,31 @@ proptest! {
         CentrifugeProtobuf.records(&batch, after, &mut proto);
         let lines = json.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         prop_assert_eq!(read(&proto), lines.map(read_json).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_reader_of_patches_reads_the_bodies(records in patchable(), cut in 0u64..6, after in 0u64..6, from in 0u64..6) {
+        let newest = records.len() as u64;
+        let after = after.min(newest);
+        let from = from.min(after);
+        // Two batches that follow each other, cut anywhere.
+        let cut = cut.clamp(1, newest);
+        let (first, second) = records.split_at(cut as usize);
+        let batches: Vec<_> = [first, second].into_iter().filter(|part| !part.is_empty()).map(batch_of).collect();
+        batches.windows(2).for_each(|pair| pair[1].follows(&pair[0]));
+
+        let start = Start { patches: true, page: records[from as usize..after as usize].to_vec(), ..Start::default() };
+        let told = Event::Reply { id: 1, reply: Reply::Subscribed(Box::new(start)) };
+        let (mut json, mut proto) = (Vec::new(), spoken(&told));
+        CentrifugeJson.event(&told, &mut json);
+        for batch in &batches {
+            json.push(b'\n');
+            CentrifugeJson.patched(batch, after, from, &mut json);
+            CentrifugeProtobuf.patched(batch, after, from, &mut proto);
+        }
+        let bodies: Vec<_> = records[from as usize..].iter().map(|record| record.body.clone()).collect();
+        prop_assert_eq!(read_patches(json_publications(&json)), bodies.clone());
+        prop_assert_eq!(read_patches(proto_publications(&proto)), bodies);
     }
 
     #[test]

@@ -191,6 +191,7 @@ fn subscribing() {
         Command::Subscribe(Subscribe {
             recover: claim(Epoch(7), 8),
             reject_unrecovered: true,
+            patches: true,
             ..subscribe("chat:1")
         }),
     );

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -305,5 +306,25 @@ func TestWhatIsRefused(t *testing.T) {
 		case <-soon().Done():
 			t.Fatal("waited in vain for the end of a forged token")
 		}
+	})
+}
+
+func TestRecordsComeAsPatchesOverARestart(t *testing.T) {
+	story(t, func(p people) {
+		s := p.follow(p.join("anna"), "room:delta", centrifuge.SubscriptionConfig{Delta: centrifuge.DeltaTypeFossil})
+		long := strings.Repeat("Once upon a fire 🔥 ", 20)
+		tell := func(from, to int) {
+			for n := from; n <= to; n++ {
+				_, err := s.Publish(soon(), fmt.Appendf(nil, `{"text":%q,"n":%d}`, long, n))
+				must(t, err)
+			}
+		}
+		tell(1, 10)
+		p.sees(s, upTo(10))
+		p.server.kill()
+		p.server.run(p.T)
+		until(p.T, "the subscription to come back", func() bool { _, starts, _ := s.count(); return starts > 1 })
+		tell(11, 30)
+		p.sees(s, upTo(30))
 	})
 }

@@ -42,7 +42,7 @@ fn drain(outbox: &mut Outbox) -> Vec<Outgoing> {
 
 fn offsets(all: &[Outgoing]) -> Vec<u64> {
     let records = |one: &Outgoing| match one {
-        Outgoing::Records { batch, after } => batch.after(*after).iter().map(|r| r.offset).collect(),
+        Outgoing::Records { batch, after, .. } => batch.after(*after).iter().map(|r| r.offset).collect(),
         Outgoing::Event(_) => Vec::new(),
     };
     all.iter().flat_map(records).collect()

@@ -89,6 +89,9 @@ impl State {
         self.unsaved = 0;
         self.ring.clear();
         self.ring_bytes = 0;
+        if channel.policy.patches {
+            waking.tail.windows(2).for_each(|pair| pair[1].follows(&pair[0]));
+        }
         for batch in &waking.tail {
             core.absorb(batch);
             self.unsaved += batch.records.len() as u64;
@@ -143,6 +146,11 @@ impl State {
     }
 
     pub(super) fn keep_in_ring(&mut self, batch: &Arc<Batch>) {
+        if let Some(newest) = self.ring.back()
+            && self.core().is_some_and(|core| core.policy().patches)
+        {
+            batch.follows(newest);
+        }
         self.ring.push_back(batch.clone());
         self.ring_bytes += batch.cost();
         while self.ring.len() > limits::RING_BATCHES_MAX || self.ring_bytes > limits::RING_BYTES_MAX {

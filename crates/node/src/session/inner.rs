@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fireside_core::outbox::{Lane, Offered, Outbox, Overrun, SubId};
-use fireside_core::{Batch, Disconnect, Fact, Outgoing};
+use fireside_core::{Batch, Disconnect, Fact};
 
 use super::{Inner, Phase};
 use crate::Node;
@@ -45,16 +45,16 @@ impl Inner {
         let Some(known) = self.subs.iter_mut().find(|known| known.id == sub && known.shard.is_some()) else {
             return false;
         };
-        let (offset, lane) = (known.offset, known.channel.lane);
+        let (reached, lane) = (known.reached(), known.channel.lane);
         if lane != Lane::Ephemeral {
-            if batch.last() <= offset {
+            if batch.last() <= reached.after {
                 return true;
             }
-            debug_assert!(batch.first() <= offset + 1, "a reader that is attached is at the tail");
+            debug_assert!(batch.first() <= reached.after + 1, "a reader that is attached is at the tail");
             known.offset = batch.last();
         }
         if self.outbox.is_empty() && !self.sink_waits {
-            match sink.try_send(&Outgoing::Records { batch: batch.clone(), after: offset }, false) {
+            match sink.try_send(&reached.rest_of(batch), false) {
                 Sent::Sent => return true,
                 Sent::Partial => {
                     self.wait_for_sink();
@@ -68,7 +68,7 @@ impl Inner {
                 }
             }
         }
-        match self.outbox.offer(sub, lane, batch, offset) {
+        match self.outbox.offer(sub, lane, batch, reached) {
             Offered::Queued => {
                 self.drain(sink);
                 true

@@ -13,7 +13,7 @@ use fireside_wire::Protocol;
 use super::duplex::Duplex;
 use super::frame::{Kind, write_message};
 use super::websocket::{Receiver, Sender};
-use super::websocket_slot;
+use super::{Frames, websocket_slot};
 
 /// Bytes after which the records of one batch go on in another frame: clients bound what they take at once, the strictest at 1 MiB.
 const FRAME_BYTES_SOFT: usize = 256 * 1024;
@@ -31,9 +31,8 @@ pub fn link<D: Duplex>(
     kind: &'static str,
 ) -> Link {
     let (receiver, sender) = halves;
-    let slot = websocket_slot(protocol.slot(), sender.deflate());
     let source = WsSource { receiver, protocol: Arc::clone(&protocol), requests: VecDeque::new() };
-    Link { source: Box::new(source), sink: Arc::new(WsSink { sender, protocol, slot }), kind }
+    Link { source: Box::new(source), sink: Arc::new(WsSink { sender, protocol }), kind }
 }
 
 /// Brings requests.
@@ -90,22 +89,27 @@ fn decode(
 pub struct WsSink<D: Duplex> {
     sender: Sender<D>,
     protocol: Arc<dyn Protocol>,
-    slot: usize,
 }
 
 impl<D: Duplex> Sink for WsSink<D> {
     fn try_send(&self, entry: &Outgoing, more: bool) -> Sent {
         match entry {
-            Outgoing::Records { batch, after } if is_uncut(batch, *after) => {
-                let frames = batch.encoded(self.slot, |batch| {
-                    let mut frames = Vec::new();
-                    self.write_records(batch, 0, &mut frames);
-                    Bytes::from(frames)
-                });
-                self.sender.send_shared(frames, more)
-            }
-            Outgoing::Records { batch, after } => {
-                self.send_own(more, |frames| self.write_records(batch, *after, frames))
+            Outgoing::Records { batch, after, patches_from } => {
+                let write = |batch: &Batch, frames: &mut Vec<u8>| {
+                    self.write_records(batch, *after, *patches_from, frames)
+                };
+                match self.shared(batch, *after, *patches_from) {
+                    Some(kind) => {
+                        let slot = websocket_slot(self.protocol.slot(), kind);
+                        let frames = batch.encoded(slot, |batch| {
+                            let mut frames = Vec::new();
+                            write(batch, &mut frames);
+                            Bytes::from(frames)
+                        });
+                        self.sender.send_shared(frames, more)
+                    }
+                    None => self.send_own(more, |frames| write(batch, frames)),
+                }
             }
             Outgoing::Event(event) => self.send_own(more, |frames| {
                 PAYLOAD.with_borrow_mut(|payload| {
@@ -128,6 +132,20 @@ impl<D: Duplex> Sink for WsSink<D> {
 }
 
 impl<D: Duplex> WsSink<D> {
+    /// Which of the frames that readers share a reader gets that stands there; `None` if it must get its own.
+    fn shared(&self, batch: &Batch, after: u64, patches_from: Option<u64>) -> Option<Frames> {
+        if after >= batch.first() && batch.first() != 0 {
+            return None;
+        }
+        match (patches_from, self.sender.deflate()) {
+            (None, false) => Some(Frames::Plain),
+            (None, true) => Some(Frames::Deflated),
+            (Some(_), true) => None,
+            (Some(from), false) if from + 1 < batch.first() => Some(Frames::Patched),
+            (Some(_), false) => Some(Frames::PatchedBehindFirst),
+        }
+    }
+
     fn kind(&self) -> Kind {
         if self.protocol.is_text() { Kind::Text } else { Kind::Binary }
     }
@@ -143,10 +161,13 @@ impl<D: Duplex> WsSink<D> {
     }
 
     /// Appends the records as whole frames, cut between two messages where one frame would be very long.
-    fn write_records(&self, batch: &Batch, after: u64, frames: &mut Vec<u8>) {
+    fn write_records(&self, batch: &Batch, after: u64, patches_from: Option<u64>, frames: &mut Vec<u8>) {
         PAYLOAD.with_borrow_mut(|payload| {
             payload.clear();
-            self.protocol.records(batch, after, payload);
+            match patches_from {
+                None => self.protocol.records(batch, after, payload),
+                Some(from) => self.protocol.patched(batch, after, from, payload),
+            }
             frames.reserve(payload.len() + 16);
             let mut rest = payload.as_slice();
             while let Some((end, next)) = self.protocol.cut(rest, FRAME_BYTES_SOFT) {
@@ -157,10 +178,6 @@ impl<D: Duplex> WsSink<D> {
             give_back(payload);
         });
     }
-}
-
-fn is_uncut(batch: &Batch, after: u64) -> bool {
-    after < batch.first() || batch.first() == 0
 }
 
 /// A burst's memory is not kept for ever.

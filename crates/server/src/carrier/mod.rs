@@ -12,10 +12,23 @@ pub mod websocket;
 /// Slots that protocols number by themselves, for bytes without framing.
 const PROTOCOL_SLOTS: usize = 2;
 
-/// The slot of a batch for whole WebSocket frames of a protocol: after the protocols' own slots, two each.
-fn websocket_slot(protocol_slot: usize, deflate: bool) -> usize {
+/// What the records of a batch are made into, beside the protocol: WebSocket frames, and
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Frames {
+    /// nothing else;
+    Plain,
+    /// deflated;
+    Deflated,
+    /// told as patches, the first as one of the record before the batch;
+    Patched,
+    /// told as patches, the first one whole.
+    PatchedBehindFirst,
+}
+
+/// The slot of a batch for whole WebSocket frames of a protocol: after the protocols' own slots.
+fn websocket_slot(protocol_slot: usize, frames: Frames) -> usize {
     assert!(protocol_slot < PROTOCOL_SLOTS, "a protocol's slot is one of the first");
-    let slot = PROTOCOL_SLOTS + 2 * protocol_slot + usize::from(deflate);
+    let slot = PROTOCOL_SLOTS * (1 + frames as usize) + protocol_slot;
     debug_assert!(slot < SLOTS);
     slot
 }

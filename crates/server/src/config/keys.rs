@@ -410,6 +410,7 @@ fn namespace(
         join_leave: join_leave != "false",
         join_leave_push: join_leave == "push",
         recover,
+        patches: !delta.is_empty(),
         allow,
         hooks: asks,
         schema,

@@ -436,9 +436,8 @@ pub(super) fn namespace_is_consistent(
     }
     if let Some(unknown) = delta.iter().find(|d| *d != "fossil") {
         s.refuse("delta", &format!("has an unknown entry {unknown:?}"), "\"fossil\"", "delta = [\"fossil\"]");
-    } else if !delta.is_empty() {
-        s.reader()
-            .warn(format!("{}: deltas are not offered yet; readers get whole records", s.path_of("delta")));
+    } else if !delta.is_empty() && !history {
+        s.reader().warn(format!("{} has no effect: nothing is kept", s.path_of("delta")));
     }
 }
 

@@ -158,10 +158,8 @@ fn the_example_is_read() {
     assert!(
         matches!(&config.providers["default"], Provider::OpenAi { url, key: Some(_), .. } if url == "https://llm.example.org/v1")
     );
-    assert_eq!(
-        config.warnings,
-        ["namespace.story.delta: deltas are not offered yet; readers get whole records"]
-    );
+    assert!(find("story:42").patches);
+    assert_eq!(config.warnings, [""; 0]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use fireside_core::{
 };
 
 use crate::form::{Field, Form};
+use crate::fossil;
 use crate::object::object;
 use crate::rpc;
 
@@ -53,9 +54,36 @@ fn missed(channel: &ChannelName, entries: u64, o: &mut impl Form) {
 
 /// Writes the fields of the message that bears one record of `batch`.
 pub(crate) fn record(batch: &Batch, record: &Record, o: &mut impl Form) {
-    // A client that subscribed to an empty channel learns the epoch with the first record (SDKs take it from there).
-    let epoch = (record.offset == 1).then_some(batch.epoch);
-    push(&batch.channel, o, |o| o.message(Field("pub", 4), |o| publication(record, epoch, o)));
+    let epoch = first_epoch(batch, record);
+    push(&batch.channel, o, |o| o.message(PUBLICATION, |o| publication(record, epoch, o)));
+}
+
+/// The same for a reader that takes patches and has `base`, if it is given.
+pub(crate) fn patched(batch: &Batch, record: &Record, base: Option<&Record>, o: &mut impl Form) {
+    let epoch = first_epoch(batch, record);
+    push(&batch.channel, o, |o| o.message(PUBLICATION, |o| publication_on(base, record, epoch, o)));
+}
+
+/// The records of `batch` after `after`, each with the one before it if the reader has that one: all after `from` up to `after`.
+pub(crate) fn on_bases(
+    batch: &Batch,
+    after: u64,
+    from: u64,
+) -> impl Iterator<Item = (&Record, Option<&Record>)> {
+    let records = batch.after(after);
+    let at = batch.records.len() - records.len();
+    records.iter().enumerate().map(move |(n, record)| {
+        let before = match at + n {
+            0 => batch.base(),
+            place => batch.records.get(place - 1),
+        };
+        (record, before.filter(|base| base.offset > from && base.offset + 1 == record.offset))
+    })
+}
+
+/// A client that subscribed to an empty channel learns the epoch with the first record (SDKs take it from there).
+fn first_epoch(batch: &Batch, record: &Record) -> Option<Epoch> {
+    (record.offset == 1).then_some(batch.epoch)
 }
 
 /// Writes the fields of the message that stands for a close frame.
@@ -70,6 +98,7 @@ pub(crate) fn disconnect(why: &Disconnect, o: &mut impl Form) {
 }
 
 const PUSH: Field = Field("push", 4);
+const PUBLICATION: Field = Field("pub", 4);
 /// Of a join and a leave.
 const INFO: Field = Field("info", 1);
 
@@ -174,12 +203,16 @@ fn subscribe(start: &Start, o: &mut impl Form) {
     expiry(start.ttl_s, [1, 2], o);
     o.flag(Field("recoverable", 3), start.recoverable);
     epoch(start.position, 6, o);
-    publications(&start.page, 7, o);
+    match start.patches {
+        true => publications_on_each_other(&start.page, o),
+        false => publications(&start.page, 7, o),
+    }
     o.flag(Field("recovered", 8), start.recovered);
     offset(start.position, 9, o);
     o.flag(Field("positioned", 10), start.positioned);
     o.body(Field("data", 11), start.data.as_deref().unwrap_or_default());
     o.flag(Field("was_recovering", 12), start.was_recovering);
+    o.flag(Field("delta", 13), start.patches);
     if start.was_recovering && !start.recovered {
         // Ours: with `offset`, the range that is still there.
         o.number(Field("oldest", 1000), start.oldest);
@@ -220,10 +253,41 @@ fn publications(records: &[Record], number: u32, o: &mut impl Form) {
     }
 }
 
+/// The page of a subscription that takes patches: the first record whole, the others on the one before.
+fn publications_on_each_other(records: &[Record], o: &mut impl Form) {
+    if !records.is_empty() {
+        let bases = std::iter::once(None).chain(records.iter().map(Some));
+        o.messages(Field("publications", 7), bases.zip(records), |o, (base, record)| {
+            publication_on(base, record, None, o);
+        });
+    }
+}
+
+const DATA: Field = Field("data", 4);
+
 /// Writes the fields of a record.
 pub(crate) fn publication(record: &Record, epoch: Option<Epoch>, o: &mut impl Form) {
+    o.body(DATA, body(record));
+    described(record, epoch, o);
+}
+
+/// The same for a reader that takes patches: its body is a text to JSON, a patch of what `base` says if that is shorter.
+fn publication_on(base: Option<&Record>, record: &Record, epoch: Option<Epoch>, o: &mut impl Form) {
+    let text = String::from_utf8_lossy(body(record));
+    let patch = base.and_then(|base| fossil::patch(&String::from_utf8_lossy(body(base)), &text));
+    o.exact_text(DATA, patch.as_deref().unwrap_or(&text));
+    described(record, epoch, o);
+    o.flag(Field("delta", 8), patch.is_some());
+}
+
+/// What a client is told of a record's body.
+fn body(record: &Record) -> &[u8] {
     let erased = record.kind == Kind::Tombstone || record.body.is_empty();
-    o.body(Field("data", 4), if erased { b"null" } else { &record.body });
+    if erased { b"null" } else { &record.body }
+}
+
+/// Everything about a record but its body.
+fn described(record: &Record, epoch: Option<Epoch>, o: &mut impl Form) {
     if let Some(who) = &record.author {
         o.message(Field("info", 5), |o| author(who, o));
     }

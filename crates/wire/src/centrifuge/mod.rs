@@ -13,6 +13,9 @@ const VERSION_BYTES_MAX: usize = 64;
 /// The bit of a subscription's `flag` by which a client wants an error in place of `recovered: false`.
 pub(crate) const REJECT_UNRECOVERED: i64 = 2;
 
+/// The only delta format that SDKs know.
+pub(crate) const PATCHES: &str = "fossil";
+
 /// The request that a command's envelope holds. Without a number it is a `send` or a pong, whatever else it bears (as in `client.go` of the
 /// original); `command` answers `None` if it bears nothing that the protocol knows.
 pub(crate) fn request(

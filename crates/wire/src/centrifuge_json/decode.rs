@@ -145,6 +145,8 @@ struct SubscribeFields {
     #[serde(deserialize_with = "or_default")]
     join_leave: bool,
     #[serde(deserialize_with = "or_default")]
+    delta: String,
+    #[serde(deserialize_with = "or_default")]
     flag: i64,
     #[serde(rename = "type", deserialize_with = "or_default")]
     kind: i32,
@@ -164,6 +166,7 @@ impl SubscribeFields {
             recoverable: self.recoverable,
             join_leave: self.join_leave,
             reject_unrecovered: self.flag & centrifuge::REJECT_UNRECOVERED != 0,
+            patches: self.delta == centrifuge::PATCHES,
             unsupported: self.kind != 0 || self.tf.is_some(),
             channel: self.channel,
             token: self.token,

@@ -47,6 +47,15 @@ impl Protocol for CentrifugeJson {
         }
     }
 
+    fn patched(&self, batch: &Batch, after: u64, from: u64, out: &mut Vec<u8>) {
+        for (n, (record, base)) in encode::on_bases(batch, after, from).enumerate() {
+            if n > 0 {
+                out.push(b'\n');
+            }
+            object(out, |o| encode::patched(batch, record, base, o));
+        }
+    }
+
     fn disconnect(&self, why: &Disconnect, out: &mut Vec<u8>) {
         object(out, |o| encode::disconnect(why, o));
     }

@@ -156,6 +156,7 @@ fn subscribe(message: &[u8]) -> Result<Subscribe, Malformed> {
             9 => asked.positioned = value.flag()?,
             10 => asked.recoverable = value.flag()?,
             11 => asked.join_leave = value.flag()?,
+            12 => asked.patches = value.text()? == centrifuge::PATCHES,
             // A filter by tags. Whoever asks for one must not be sent everything, so as long as there is none it is refused.
             13 => asked.unsupported = true,
             14 => asked.reject_unrecovered = value.signed()? & centrifuge::REJECT_UNRECOVERED != 0,

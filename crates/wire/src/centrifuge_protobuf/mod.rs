@@ -43,6 +43,12 @@ impl Protocol for CentrifugeProtobuf {
         }
     }
 
+    fn patched(&self, batch: &Batch, after: u64, from: u64, out: &mut Vec<u8>) {
+        for (record, base) in encode::on_bases(batch, after, from) {
+            writer::message(out, |message| encode::patched(batch, record, base, message));
+        }
+    }
+
     fn disconnect(&self, why: &Disconnect, out: &mut Vec<u8>) {
         writer::message(out, |message| encode::disconnect(why, message));
     }

@@ -74,6 +74,7 @@ pub fn start() -> impl Strategy<Value = Start> {
                 oldest,
                 ttl_s,
                 data: None,
+                patches: false,
             }
         })
 }

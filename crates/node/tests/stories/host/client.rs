@@ -234,7 +234,7 @@ impl Client {
 
 fn short(entry: &Outgoing) -> Vec<Shown> {
     let event = match entry {
-        Outgoing::Records { batch, after } => {
+        Outgoing::Records { batch, after, .. } => {
             let of = batch.channel.as_str();
             let record = |record: &fireside_core::Record| {
                 Shown::Record(

@@ -47,6 +47,10 @@ impl Protocol for Lines {
         out.extend(bodies.join(self.separator()));
     }
 
+    fn patched(&self, _: &Batch, after: u64, from: u64, out: &mut Vec<u8>) {
+        out.extend_from_slice(format!("patched after {after} from {from}").as_bytes());
+    }
+
     fn disconnect(&self, _: &Disconnect, _: &mut Vec<u8>) {}
 
     fn separator(&self) -> &'static [u8] {
@@ -80,7 +84,7 @@ fn batch(first: u64, bodies: &[&str]) -> Arc<Batch> {
 }
 
 fn records(batch: &Arc<Batch>, after: u64) -> Outgoing {
-    Outgoing::Records { batch: Arc::clone(batch), after }
+    Outgoing::Records { batch: Arc::clone(batch), after, patches_from: None }
 }
 
 /// A client's text frame under a mask of zeros.
@@ -134,7 +138,7 @@ async fn a_whole_batch_is_encoded_once_for_all_who_share_a_variant() {
         assert_eq!(peer.take(), b"\x81\x07one\ntwo");
     }
     // Nobody encodes it again: the slot is taken.
-    let slot = websocket_slot(0, false);
+    let slot = websocket_slot(0, Frames::Plain);
     assert_eq!(batch.encoded(slot, |_| unreachable!("already there")).as_ref(), b"\x81\x07one\ntwo");
 }
 
@@ -188,4 +192,20 @@ async fn b5_compressed_and_plain_readers_share_nothing() {
     let (plain, deflated) = (plain_peer.take(), deflate_peer.take());
     assert_eq!((plain[0], deflated[0]), (0x81, 0xc1));
     assert!(deflated.len() < plain.len() / 4);
+}
+
+#[test]
+fn readers_of_patches_share_bytes_where_they_stand_at_one_place() {
+    let sent = |after: u64, patches_from: Option<u64>, batch: &Arc<Batch>| {
+        let (peer, link) = linked();
+        let entry = Outgoing::Records { batch: Arc::clone(batch), after, patches_from };
+        assert_eq!(link.sink.try_send(&entry, false), Sent::Sent);
+        String::from_utf8_lossy(&peer.take()[2..]).into_owned()
+    };
+    let batch = batch(5, &["five", "six"]);
+    assert_eq!(sent(4, Some(0), &batch), "patched after 4 from 0");
+    assert_eq!(sent(4, Some(2), &batch), "patched after 4 from 0", "it has record 4, as the one before");
+    assert_eq!(sent(4, Some(4), &batch), "patched after 4 from 4", "it begins with this batch");
+    assert_eq!(sent(4, None, &batch), "five\nsix");
+    assert_eq!(sent(5, Some(4), &batch), "patched after 5 from 4", "a cut batch is its own");
 }
