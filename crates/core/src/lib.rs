@@ -3,6 +3,7 @@
 //! | look for | in |
 //! |---|---|
 //! | what a client asks and is told | [`command`], [`event`], [`refusal`] |
+//! | what a backend that writes runs asks and is told | [`produce`] |
 //! | who may do what | [`gate`], [`namespace`] |
 //! | what a backend is asked, and answers | [`hook`] |
 //! | how records get their numbers | [`channel`] |
@@ -22,6 +23,7 @@ pub mod name;
 pub mod namespace;
 pub mod outbox;
 pub mod position;
+pub mod produce;
 pub mod record;
 pub mod refusal;
 

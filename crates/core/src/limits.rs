@@ -54,6 +54,18 @@ pub const DEDUP_WINDOW_MS: u64 = 24 * 60 * 60 * 1000;
 pub const OPEN_RUNS_MAX: usize = 16;
 /// Text of one run in bytes, unless the namespace says otherwise.
 pub const RUN_TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Changes to a run's text in one call.
+pub const RUN_CHANGES_MAX: usize = 256;
+/// Bytes of the name of what writes a run.
+pub const RUN_MODEL_BYTES_MAX: usize = 128;
+/// Bytes of a sentence on why a run ended.
+pub const RUN_REASON_BYTES_MAX: usize = 512;
+/// How long a run whose backend says nothing stays open, in ms, unless the namespace says otherwise.
+pub const RUN_LEASE_MS: u64 = 10_000;
+/// How long a cancel waits for its start, in ms.
+pub const EARLY_CANCEL_MS: u64 = 60_000;
+/// Cancels that wait for their start, on one node.
+pub const EARLY_CANCELS_MAX: usize = 1024;
 /// Bytes of an `ai.start` input.
 pub const RUN_INPUT_BYTES_MAX: usize = 16 * 1024;
 /// The first records' worth of prompt that the server assembles by itself.

@@ -87,6 +87,8 @@ pub struct RunPolicy {
     pub idle_ms_max: u64,
     /// The whole run within, in ms.
     pub total_ms_max: u64,
+    /// How long a run whose backend says nothing stays open, in ms.
+    pub lease_ms: u64,
 }
 
 impl Default for RunPolicy {
@@ -101,6 +103,7 @@ impl Default for RunPolicy {
             first_token_ms_max: 30_000,
             idle_ms_max: 30_000,
             total_ms_max: 600_000,
+            lease_ms: limits::RUN_LEASE_MS,
         }
     }
 }

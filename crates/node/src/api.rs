@@ -36,7 +36,7 @@ pub struct Here {
     pub clients: u32,
 }
 
-fn caller<'a>(node: &Node, who: &'a Arc<Principal>) -> Caller<'a> {
+pub(crate) fn caller<'a>(node: &Node, who: &'a Arc<Principal>) -> Caller<'a> {
     Caller { principal: who, now_ms: node.host.now_ms(), subscribed: false, bucket: None }
 }
 

@@ -55,8 +55,8 @@ pub(crate) struct State {
     saves_asked: u64,
     saves_done: u64,
     saved: Result<(), Refusal>,
-    /// A start of a run is under way; others wait for their turn.
-    pub(crate) starting: bool,
+    /// Somebody starts a run here, or writes into this run's log; others wait for their turn.
+    pub(crate) in_turn: bool,
 }
 
 enum Life {
@@ -148,7 +148,7 @@ impl Channel {
                 saves_asked: 0,
                 saves_done: 0,
                 saved: Ok(()),
-                starting: false,
+                in_turn: false,
             }),
         })
     }
@@ -237,7 +237,7 @@ impl Channel {
         let state = lock(&self.state);
         !matches!(state.life, Life::Waking)
             && !state.driving
-            && !state.starting
+            && !state.in_turn
             && state.waiting.is_empty()
             && state.presence.clients() == 0
             && state.shards.iter().all(|shard| shard.is_empty())

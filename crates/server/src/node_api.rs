@@ -8,7 +8,7 @@ use fireside_core::command::{History, Publish};
 use fireside_core::gate::Principal;
 use fireside_node::Node;
 use fireside_node::ports::Soon;
-use fireside_wire::api::{ApiCall, ApiReply, NodeInfo};
+use fireside_wire::api::{ApiCall, ApiReply, NodeInfo, RunCall, RunReply};
 
 use crate::http::api::NodeApi;
 
@@ -76,7 +76,18 @@ async fn perform(node: &Arc<Node>, who: &Arc<Principal>, call: ApiCall) -> Resul
             let here = node.channels(&pattern, CHANNELS_MAX);
             ApiReply::Channels(here.into_iter().map(|here| (here.channel, here.clients)).collect())
         }
+        ApiCall::Run(call) => ApiReply::Run(run(node, who, call).await?),
         ApiCall::Info => ApiReply::Done,
+    })
+}
+
+async fn run(node: &Arc<Node>, who: &Arc<Principal>, call: RunCall) -> Result<RunReply, Refusal> {
+    Ok(match call {
+        RunCall::Start(asked) => RunReply::Begun(node.run_start(who, asked).await?),
+        RunCall::Append(asked) => RunReply::Appended(node.run_append(who, asked).await?),
+        RunCall::End(asked) => RunReply::Ended(node.run_end(who, asked).await?),
+        RunCall::Get(asked) => RunReply::State(Box::new(node.run_get(who, asked).await?)),
+        RunCall::Cancel { asked, by } => RunReply::Cancelled(node.run_cancel(who, asked, &by).await?),
     })
 }
 

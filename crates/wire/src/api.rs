@@ -14,6 +14,10 @@ use crate::centrifuge_json::{author, publication};
 use crate::fields::{DisconnectFields, Entries, Fields, PositionFields, or_default, present};
 use crate::object::{Object, object};
 
+mod runs;
+
+pub use runs::{RunCall, RunReply};
+
 /// What a backend asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApiCall {
@@ -51,6 +55,8 @@ pub enum ApiCall {
         /// Only in this session.
         client: Option<String>,
     },
+    /// Something about runs.
+    Run(RunCall),
     /// Which nodes there are.
     Info,
     /// Which channels have subscribers.
@@ -85,6 +91,8 @@ pub enum ApiReply {
         /// Users.
         users: u32,
     },
+    /// This is to be said of a run.
+    Run(RunReply),
     /// These are the nodes.
     Info(Vec<NodeInfo>),
     /// These channels have so many subscribers.
@@ -159,7 +167,10 @@ pub fn decode(method: &str, body: &[u8]) -> Result<ApiCall, ApiFault> {
         }
         "info" => fields(body).map(|Nothing {}| ApiCall::Info)?,
         "channels" => fields(body).map(|ChannelsFields { pattern }| ApiCall::Channels { pattern })?,
-        _ => return Err(ApiFault::NoSuchMethod),
+        _ => match runs::decode(method, body) {
+            Some(call) => ApiCall::Run(call?),
+            None => return Err(ApiFault::NoSuchMethod),
+        },
     };
     Ok(call)
 }
@@ -206,6 +217,7 @@ fn result(reply: &ApiReply, o: &mut Object<'_>) {
             o.exact_number("num_clients", (*clients).into());
             o.exact_number("num_users", (*users).into());
         }
+        ApiReply::Run(reply) => runs::result(reply, o),
         ApiReply::Info(nodes) => o.objects("nodes", nodes, |o, node| {
             o.exact_text("uid", &node.uid);
             o.exact_text("name", &node.name);

@@ -10,6 +10,10 @@ use crate::checkpoint::OpenRun;
 use crate::position::Epoch;
 use crate::record::{Kind, Record};
 
+mod text;
+
+pub use text::{Change, End, KINDS, Misfit, Room, Text};
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -70,8 +74,16 @@ pub struct Usage {
 enum Body {
     #[serde(rename = "run.start")]
     Start { run: Arc<str>, by: Arc<str>, model: Arc<str>, epoch: String },
+    #[serde(rename = "run.owner")]
+    Owner {
+        fence: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        producer: Option<String>,
+    },
     #[serde(rename = "run.delta")]
     Delta { part: u32, kind: String, at: u64, text: String },
+    #[serde(rename = "run.reset")]
+    Reset { part: u32, to: u64 },
     #[serde(rename = "run.end")]
     End {
         run: Arc<str>,
@@ -94,6 +106,28 @@ fn json(body: &Body) -> Bytes {
 /// The body of `run.start`.
 pub fn start(run: &Arc<str>, by: &Arc<str>, model: &Arc<str>, epoch: Epoch) -> Bytes {
     json(&Body::Start { run: run.clone(), by: by.clone(), model: model.clone(), epoch: epoch.to_string() })
+}
+
+/// Who writes a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Producer {
+    /// The server, by asking a provider. The run ends with the server's process.
+    Node,
+    /// The application's backend, over the HTTP API. The run goes on when the server comes back while its backend holds on to it.
+    Backend,
+}
+
+/// The body of `run.owner`, the first record of a run's log.
+pub fn owner(fence: u64, producer: Producer) -> Bytes {
+    json(&Body::Owner { fence, producer: (producer == Producer::Backend).then(|| "backend".to_owned()) })
+}
+
+/// Who writes the run whose `run.owner` this is.
+pub fn producer_of(owner: &[u8]) -> Producer {
+    match serde_json::from_slice(owner) {
+        Ok(Body::Owner { producer: Some(producer), .. }) if producer == "backend" => Producer::Backend,
+        _ => Producer::Node,
+    }
 }
 
 /// The body of `run.delta`: `text` stands at UTF-16 unit `at` of its part.
@@ -153,12 +187,11 @@ pub fn id_of(body: &[u8]) -> Option<Arc<str>> {
 }
 
 /// The fence that a `run.owner` names; 0 if none.
-pub fn fence_of(body: &[u8]) -> u64 {
-    #[derive(Deserialize)]
-    struct Fenced {
-        fence: u64,
+pub fn fence_of(owner: &[u8]) -> u64 {
+    match serde_json::from_slice(owner) {
+        Ok(Body::Owner { fence, .. }) => fence,
+        _ => 0,
     }
-    serde_json::from_slice::<Fenced>(body).map_or(0, |fenced| fenced.fence)
 }
 
 /// The run that this `run.start` opens.
@@ -168,32 +201,6 @@ pub fn opened(record: &Record) -> Option<OpenRun> {
             Some(OpenRun { run, offset: record.offset, by, epoch: Epoch(epoch.parse().ok()?) })
         }
         _ => None,
-    }
-}
-
-/// The text of a run's log so far, part by part: what an interrupted run keeps.
-#[derive(Debug, Default)]
-pub struct Text {
-    parts: Vec<Part>,
-}
-
-impl Text {
-    /// Takes one record of the run's log. Deltas of a log are adjacent by construction.
-    pub fn push(&mut self, record: &Record) {
-        if record.kind != Kind::RunDelta {
-            return;
-        }
-        if let Ok(Body::Delta { part, kind, text, .. }) = serde_json::from_slice(&record.body) {
-            match self.parts.iter_mut().find(|known| known.part == part) {
-                Some(known) => known.text.push_str(&text),
-                None => self.parts.push(Part { part, kind, text }),
-            }
-        }
-    }
-
-    /// What was written.
-    pub fn into_parts(self) -> Vec<Part> {
-        self.parts
     }
 }
 

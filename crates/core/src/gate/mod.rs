@@ -13,6 +13,7 @@ mod bounds;
 mod claims;
 mod identity;
 mod permission;
+mod produce;
 mod question;
 mod quota;
 
@@ -160,6 +161,10 @@ pub struct Start {
     pub key: KeyMark,
     /// What the run is asked.
     pub input: Bytes,
+    /// The user who may stop it as their own; empty for nobody.
+    pub by: Arc<str>,
+    /// What writes it, if that is the backend that asks.
+    pub model: Option<Arc<str>>,
 }
 
 /// Runs may be stopped.
@@ -318,10 +323,13 @@ impl Gate {
         bounds::input(&asked.input)?;
         let key = bounds::key(Some(&asked.key), caller.principal)?.unwrap_or_default();
         let policy = self.admit(&mut caller, &channel, Rights::AI_START)?;
-        if policy.run.is_none() || policy.history.is_none() || channel.run().is_some() {
-            return Err(Refusal::because(Code::NotAvailable, "there are no runs in this namespace"));
-        }
-        let start = Start { key: caller.principal.mark(key, &asked.input), input: asked.input };
+        Self::has_runs(&channel, &policy)?;
+        let start = Start {
+            key: caller.principal.mark(key, &asked.input),
+            input: asked.input,
+            by: caller.principal.user().clone(),
+            model: None,
+        };
         Ok(admitted(start, channel, policy, caller.principal))
     }
 
@@ -430,6 +438,13 @@ impl Gate {
             Some(policy) if !feature(&policy) => Err(Refusal::new(Code::NotAvailable)),
             _ => Ok(()),
         }
+    }
+
+    fn has_runs(channel: &ChannelName, policy: &Namespace) -> Result<(), Refusal> {
+        if policy.run.is_none() || policy.history.is_none() || channel.run().is_some() {
+            return Err(Refusal::because(Code::NotAvailable, "there are no runs in this namespace"));
+        }
+        Ok(())
     }
 
     /// Steps 2 to 4, and the channel's policy.

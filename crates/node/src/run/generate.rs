@@ -7,16 +7,13 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use serde::Deserialize;
 
-use fireside_core::channel::run::{self as records, Ending, Part, Status, Usage};
+use fireside_core::channel::run::{Change, Ending, Room, Status, Text, Usage};
 use fireside_core::namespace::RunPolicy;
-use fireside_core::{Kind, Position, Record, Refusal, limits};
+use fireside_core::{Position, Record, Refusal, limits};
 
-use super::{Handle, Run, Stop};
+use super::{FLUSH_BYTES, Handle, Run, Stop};
 use crate::ports::{Generation, PartKind, Piece, Prompt, Provider, ProviderFault, Soon};
 use crate::{Node, lock};
-
-/// Pending text beyond which a flush does not wait for the pace, in bytes.
-const FLUSH_BYTES: usize = 1024;
 
 pub(super) struct Task {
     pub(super) run: Run,
@@ -25,12 +22,6 @@ pub(super) struct Task {
     pub(super) policy: RunPolicy,
     pub(super) input: Bytes,
 }
-
-/// What `run.end` holds beside its texts, and each of its parts beside its own: with these it fits a quarter of an outbox.
-const ENVELOPE_BYTES: usize = 8 * 1024;
-const PART_BYTES: usize = 64;
-/// Bytes of what a provider says went wrong.
-const REASON_BYTES_MAX: usize = 512;
 
 /// What happens next.
 enum Next {
@@ -41,14 +32,13 @@ enum Next {
 
 /// What was written so far, and what waits to be.
 struct Draft {
-    parts: Vec<Part>,
+    text: Text,
+    room: Room,
     kind: PartKind,
     pending: String,
     /// UTF-16 units of the current part that are written.
     at: u64,
-    bytes: usize,
-    /// Bytes that `run.end` may still grow by.
-    end_room: usize,
+    has_begun: bool,
     usage: Option<Usage>,
     finished: Option<String>,
     began_ms: u64,
@@ -60,13 +50,13 @@ impl Task {
     /// Generates to the end, and ends the run.
     pub(super) async fn drive(self, node: &Arc<Node>) {
         let prompt = self.prompt(node).await;
-        let quarter = node.settings.outbox_bytes_max / 4;
-        let mut draft = Draft::new(node.host.monotonic_ms(), quarter - ENVELOPE_BYTES.min(quarter / 8));
+        let room = super::room(node, &self.policy);
+        let mut draft = Draft::new(node.host.monotonic_ms(), room);
         let (status, by, reason) = match prompt {
             Ok(prompt) => self.generate(node, prompt, &mut draft).await,
             Err(refusal) => (Status::Error, None, Some(refusal.message.into_owned())),
         };
-        let ending = Ending { status, parts: draft.parts, usage: draft.usage, by, reason };
+        let ending = Ending { status, parts: draft.text.into_parts(), usage: draft.usage, by, reason };
         self.run.end(node, &ending).await;
     }
 
@@ -109,7 +99,7 @@ impl Task {
         let (kind, mut text) = match piece {
             None => return Err(draft.verdict()),
             Some(Err(mut fault)) => {
-                fault.message.truncate(fault.message.floor_char_boundary(REASON_BYTES_MAX));
+                fault.message.truncate(fault.message.floor_char_boundary(limits::RUN_REASON_BYTES_MAX));
                 return Err((Status::Error, Some(fault.message)));
             }
             Some(Ok(Piece::Finished(reason))) => {
@@ -129,10 +119,11 @@ impl Task {
             draft.kind = kind;
             draft.at = 0;
         }
-        let fits = draft.take_room(&text, self.policy.text_bytes_max);
+        let is_new_part = draft.at == 0 && draft.pending.is_empty();
+        let fits = draft.room.take(kind.as_str(), is_new_part, &text);
         let is_over = fits < text.len();
         text.truncate(fits);
-        draft.bytes += text.len();
+        draft.has_begun = true;
         draft.pending.push_str(&text);
         if is_over {
             let most = self.policy.text_bytes_max;
@@ -169,17 +160,14 @@ impl Task {
             return Ok(());
         }
         let text = std::mem::take(&mut draft.pending);
-        let kind = draft.kind.as_str();
+        let units = text.encode_utf16().count() as u64;
         // A new part begins with the first text of its kind.
-        let part = draft.parts.len() as u32 - u32::from(draft.at > 0);
-        let body = records::delta(part, kind, draft.at, text.clone());
-        match self.run.write_log(node, Kind::RunDelta, body).await {
+        let part = draft.text.parts().len() as u32 - u32::from(draft.at > 0);
+        let change = Change::Delta { part, kind: draft.kind.as_str().to_owned(), at: draft.at, text };
+        match self.run.write_log(node, change.kind(), change.body()).await {
             Ok(_) => {
-                draft.at += text.encode_utf16().count() as u64;
-                match draft.parts.get_mut(part as usize) {
-                    Some(begun) => begun.text.push_str(&text),
-                    None => draft.parts.push(Part { part, kind: kind.to_owned(), text }),
-                }
+                draft.at += units;
+                draft.text.apply(change);
                 draft.flushed_ms = Some(node.host.monotonic_ms());
                 Ok(())
             }
@@ -227,14 +215,14 @@ fn text_of(record: &Record) -> Option<(Arc<str>, String)> {
 }
 
 impl Draft {
-    fn new(now_ms: u64, end_room: usize) -> Self {
+    fn new(now_ms: u64, room: Room) -> Self {
         Draft {
-            parts: Vec::new(),
+            text: Text::default(),
+            room,
             kind: PartKind::Text,
             pending: String::new(),
             at: 0,
-            bytes: 0,
-            end_room,
+            has_begun: false,
             usage: None,
             finished: None,
             began_ms: now_ms,
@@ -243,30 +231,9 @@ impl Draft {
         }
     }
 
-    /// How much of `text` the run may still hold, by its own bound and by what it makes of `run.end`, where it stands escaped.
-    fn take_room(&mut self, text: &str, text_bytes_max: usize) -> usize {
-        let is_new_part = self.at == 0 && self.pending.is_empty();
-        let Some(mut room) = self.end_room.checked_sub(if is_new_part { PART_BYTES } else { 0 }) else {
-            return 0;
-        };
-        // Once in its part; what is for the reader, in the whole text too.
-        let times = if self.kind == PartKind::Text { 2 } else { 1 };
-        let mut fits = 0;
-        for char in text.chars() {
-            let bytes = times * escaped_bytes(char);
-            if self.bytes + fits + char.len_utf8() > text_bytes_max || bytes > room {
-                break;
-            }
-            room -= bytes;
-            fits += char.len_utf8();
-        }
-        self.end_room = room;
-        fits
-    }
-
     /// When silence has lasted too long.
     fn silent_ms(&self, policy: &RunPolicy) -> u64 {
-        let patience = if self.bytes == 0 { policy.first_token_ms_max } else { policy.idle_ms_max };
+        let patience = if self.has_begun { policy.idle_ms_max } else { policy.first_token_ms_max };
         self.heard_ms + patience
     }
 
@@ -290,24 +257,11 @@ impl Draft {
     }
 }
 
-/// What JSON makes of a character (RFC 8259 §7), as our encoder writes it.
-fn escaped_bytes(char: char) -> usize {
-    match char {
-        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
-        '\0'..='\u{1f}' => 6,
-        _ => char.len_utf8(),
-    }
-}
-
 /// A stop goes first, then pieces, then the clock.
 async fn next(handle: &Handle, generation: &mut dyn Generation, mut timer: Soon<()>) -> Next {
     poll_fn(|cx: &mut Context<'_>| {
-        {
-            let mut inner = lock(&handle.0);
-            if let Some(stop) = inner.0.take() {
-                return Poll::Ready(Next::Stopped(stop));
-            }
-            inner.1 = Some(cx.waker().clone());
+        if let Poll::Ready(stop) = handle.poll_stop(cx) {
+            return Poll::Ready(Next::Stopped(stop));
         }
         if let Poll::Ready(piece) = generation.poll_piece(cx) {
             return Poll::Ready(Next::Piece(piece));

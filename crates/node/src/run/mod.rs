@@ -1,19 +1,22 @@
-//! One AI run: provider -> paced deltas -> its own log -> one `run.end` in its channel.
+//! One AI run: provider or backend -> paced deltas -> its own log -> one `run.end` in its channel.
 //!
-//! The server owns a run; clients only follow logs. The order of a start: the list of open runs, the first record of the run's log (which
+//! The server owns a run, whoever writes it; clients only follow logs. The order of a start: the list of open runs, the first record of the run's log (which
 //! fixes that log's epoch), `run.start`. The order of an end: close the run's log, `run.end`, the list. Whatever dies in between, the
 //! channel's open runs decide at the next start what is still to be ended; the list only says where to look.
 
+mod cancel;
 mod generate;
+mod produced;
 mod settle;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 
-use fireside_core::channel::run::{self as records, Ending, Status};
-use fireside_core::command::{CancelRun, StartRun};
+use fireside_core::channel::run::{self as records, Ending, Producer, Room, Status};
+use fireside_core::command::StartRun;
 use fireside_core::gate::{Admitted, Start, Write};
+use fireside_core::namespace::RunPolicy;
 use fireside_core::{ChannelName, Code, Durability, Epoch, Fact, Kind, Refusal, Reply};
 
 use crate::channel::{Channel, Placed};
@@ -22,24 +25,21 @@ use crate::session::Session;
 use crate::slot::Slot;
 use crate::{Node, lock};
 
+use cancel::EarlyCancel;
+pub(crate) use cancel::cancel;
+use produced::Produced;
 pub(crate) use settle::{settle_all, settle_orphans};
 
-/// The runs that this node drives, and the cancels that came before their start.
+/// Text beyond which a flush does not wait for the pace, in bytes.
+const FLUSH_BYTES: usize = 1024;
+
+/// The runs that this node looks after, and the cancels that came before their start.
 #[derive(Default)]
 pub(crate) struct Runs {
     driven: Mutex<BTreeMap<Arc<str>, Arc<Handle>>>,
+    /// Those among them that a backend writes.
+    produced: Mutex<BTreeMap<Arc<str>, Arc<Produced>>>,
     early: Mutex<Vec<EarlyCancel>>,
-}
-
-/// How long a cancel waits for its start, in ms, and how many do.
-const EARLY_CANCEL_MS: u64 = 60_000;
-const EARLY_CANCELS_MAX: usize = 1024;
-
-struct EarlyCancel {
-    channel: ChannelName,
-    key: [u8; 16],
-    until_ms: u64,
-    stop: Stop,
 }
 
 /// Why a run is to stop.
@@ -50,19 +50,39 @@ struct Stop {
     reason: Option<String>,
 }
 
-/// What others hold of a run that is being driven.
+/// What others hold of a run that is being looked after.
 #[derive(Default)]
-struct Handle(Mutex<(Option<Stop>, Option<Waker>)>);
+struct Handle {
+    stop: Mutex<(Option<Stop>, Option<Waker>)>,
+    /// It is, or was, an earlier life's run that is being settled.
+    settles: bool,
+}
 
 impl Handle {
     fn stop(&self, stop: Stop) {
         let waker = {
-            let mut inner = lock(&self.0);
+            let mut inner = lock(&self.stop);
             inner.0.get_or_insert(stop);
             inner.1.take()
         };
         if let Some(waker) = waker {
             waker.wake();
+        }
+    }
+
+    fn take_stop(&self) -> Option<Stop> {
+        lock(&self.stop).0.take()
+    }
+
+    /// Ready with a stop, if there is one. Else whoever polls is woken by the next.
+    fn poll_stop(&self, cx: &mut Context<'_>) -> Poll<Stop> {
+        let mut inner = lock(&self.stop);
+        match inner.0.take() {
+            Some(stop) => Poll::Ready(stop),
+            None => {
+                inner.1 = Some(cx.waker().clone());
+                Poll::Pending
+            }
         }
     }
 }
@@ -79,35 +99,23 @@ impl Runs {
     }
 
     /// The same, unless somebody drives or settles it already.
-    fn add_if_new(&self, run: &Arc<str>) -> bool {
+    fn add_if_new(&self, run: &Arc<str>) -> Option<Arc<Handle>> {
         let mut driven = lock(&self.driven);
-        let is_new = !driven.contains_key(run);
-        if is_new {
-            driven.insert(run.clone(), Arc::default());
+        if driven.contains_key(run) {
+            return None;
         }
-        is_new
+        let handle = Arc::new(Handle { settles: true, ..Handle::default() });
+        driven.insert(run.clone(), handle.clone());
+        Some(handle)
     }
 
     fn remove(&self, run: &str) {
         lock(&self.driven).remove(run);
+        lock(&self.produced).remove(run);
     }
 
-    fn remember(&self, cancel: EarlyCancel, now_ms: u64) -> Result<(), Refusal> {
-        let mut early = lock(&self.early);
-        early.retain(|known| known.until_ms > now_ms);
-        if early.len() >= EARLY_CANCELS_MAX {
-            return Err(Refusal::because(Code::TooManyRequests, "too many cancels wait for their start"));
-        }
-        early.push(cancel);
-        Ok(())
-    }
-
-    fn take_early(&self, channel: &ChannelName, key: &[u8; 16], now_ms: u64) -> Option<Stop> {
-        let mut early = lock(&self.early);
-        let at = early
-            .iter()
-            .position(|one| one.channel == *channel && one.key == *key && one.until_ms > now_ms)?;
-        Some(early.swap_remove(at).stop)
+    fn produced(&self, run: &str) -> Option<Arc<Produced>> {
+        lock(&self.produced).get(run).cloned()
     }
 }
 
@@ -148,27 +156,62 @@ async fn begin(
     let no_runs = || Refusal::because(Code::NotAvailable, "no provider is configured for runs here");
     let policy = channel.policy.run.clone().ok_or_else(no_runs)?;
     let provider = node.providers.get(&policy.provider).cloned().ok_or_else(no_runs)?;
-    // One start at a time: a second one with the same key finds what the first one began.
-    let _turn = StartTurn::take(&channel).await;
-    let key = admitted.command().key;
-    let known = lock(&channel.state).core().and_then(|core| core.start_known(key, node.host.now_ms()));
+    let _turn = Turn::take(&channel).await;
+    let opened = match open(node, &channel, admitted, provider.model(), Producer::Node).await? {
+        Opening::Known(run) => return existing(node, &channel, run).await,
+        Opening::New(opened) => opened,
+    };
+    let Opened { run, handle, epoch } = opened;
+    let started = (run.id.clone(), run.log.name.clone(), epoch);
+    let generation =
+        generate::Task { run, handle, provider, policy, input: admitted.command().input.clone() };
+    let node_of_task = node.clone();
+    node.host.spawn(Box::pin(async move { generation.drive(&node_of_task).await }));
+    Ok(started)
+}
+
+/// What a start comes to.
+enum Opening {
+    /// A new run, for whoever asked to write.
+    New(Opened),
+    /// The run that an earlier start with this key began.
+    Known(Arc<str>),
+}
+
+struct Opened {
+    run: Run,
+    handle: Arc<Handle>,
+    /// Of the run's log.
+    epoch: Epoch,
+}
+
+/// Makes a run, unless the start's key is known. The caller holds the channel's turn: a second start with the same key finds what the
+/// first one made.
+async fn open(
+    node: &Arc<Node>,
+    channel: &Arc<Channel>,
+    admitted: &Admitted<Start>,
+    model: Arc<str>,
+    producer: Producer,
+) -> Result<Opening, Refusal> {
+    let start = admitted.command();
+    let known = lock(&channel.state).core().and_then(|core| core.start_known(start.key, node.host.now_ms()));
     if let Some(known) = known {
-        return existing(node, &channel, known?).await;
+        return known.map(Opening::Known);
     }
     let run: Arc<str> = Arc::from(format!("{:024x}", node.host.random() >> 32));
     let log_name =
         channel.name.run_log(&run).map_err(|fault| Refusal::because(Code::BadRequest, fault.to_string()))?;
-    settle::list(node, &channel, &run, settle::Listed::Open).await?;
+    settle::list(node, channel, &run, settle::Listed::Open).await?;
     let log_policy = node.gate.policy(&log_name).ok_or(Code::UnknownChannel)?;
     let log = awake(node, &log_name, &log_policy).await?;
-    let run = Run { id: run, channel, log };
-    let owner = run.write_log(node, Kind::RunOwner, r#"{"type":"run.owner","fence":1}"#.into()).await?;
+    let run = Run { id: run, channel: channel.clone(), log };
+    let owner = run.write_log(node, Kind::RunOwner, records::owner(1, producer)).await?;
     let epoch = owner.position.map(|position| position.epoch).unwrap_or_default();
-    let by = admitted.principal().user().clone();
     let started = Write {
         kind: Kind::RunStart,
-        body: records::start(&run.id, &by, &provider.model(), epoch),
-        key: Some(key),
+        body: records::start(&run.id, &start.by, &model, epoch),
+        key: Some(start.key),
         expected: None,
         conflate: None,
         tags: Vec::new(),
@@ -184,7 +227,7 @@ async fn begin(
         Ok(Placed { run: None, .. }) => {}
         Ok(Placed { run: Some(known), .. }) => {
             run.abandon(node).await;
-            return existing(node, &run.channel, known).await;
+            return Ok(Opening::Known(known));
         }
         Err(refusal) => {
             run.abandon(node).await;
@@ -192,15 +235,10 @@ async fn begin(
         }
     }
     node.say(Fact::RunStarted);
-    if let Some(stop) = node.runs.take_early(&run.channel.name, &key.id, node.host.monotonic_ms()) {
+    if let Some(stop) = node.runs.take_early(&run.channel.name, &start.key.id, node.host.monotonic_ms()) {
         handle.stop(stop);
     }
-    let started = (run.id.clone(), run.log.name.clone(), epoch);
-    let generation =
-        generate::Task { run, handle, provider, policy, input: admitted.command().input.clone() };
-    let node_of_task = node.clone();
-    node.host.spawn(Box::pin(async move { generation.drive(&node_of_task).await }));
-    Ok(started)
+    Ok(Opening::New(Opened { run, handle, epoch }))
 }
 
 /// The answer to a start whose key is known.
@@ -217,21 +255,21 @@ async fn existing(
     Ok((run, name, epoch))
 }
 
-/// The right to start a run in a channel, one at a time.
-struct StartTurn(Arc<Channel>);
+/// The right to start a run in a channel, or to write into the log of one: one at a time.
+struct Turn(Arc<Channel>);
 
-impl StartTurn {
-    async fn take(channel: &Arc<Channel>) -> StartTurn {
-        channel.wait_until(|state| (!std::mem::replace(&mut state.starting, true)).then_some(())).await;
-        StartTurn(channel.clone())
+impl Turn {
+    async fn take(channel: &Arc<Channel>) -> Turn {
+        channel.wait_until(|state| (!std::mem::replace(&mut state.in_turn, true)).then_some(())).await;
+        Turn(channel.clone())
     }
 }
 
-impl Drop for StartTurn {
+impl Drop for Turn {
     fn drop(&mut self) {
         let sleepers = {
             let mut state = lock(&self.0.state);
-            state.starting = false;
+            state.in_turn = false;
             state.rouse()
         };
         for sleeper in sleepers {
@@ -298,73 +336,19 @@ async fn write(
     channel.write(node, node.gate.run_record(&channel.name, write)?).await
 }
 
-// -------------------------------------------------------------------------------------------------------------- cancel
+// ---------------------------------------------------------------------------------------------------------------- stop
 
-/// Answers rpc `ai.cancel`.
-pub(crate) async fn cancel(
-    node: &Arc<Node>,
-    session: &Arc<Session>,
-    id: u32,
-    asked: CancelRun,
-) -> Result<(), Refusal> {
-    let name = asked.channel.clone();
-    let admitted = session.ask(node, Some(&name), |caller| node.gate.cancel_run(caller, asked))?;
-    session.published_all(admitted.channel()).await;
-    let channel = awake(node, admitted.channel(), admitted.policy()).await?;
-    let (who, cancel) = (admitted.principal().user(), admitted.command());
-    let reason = (!cancel.reason.is_empty()).then(|| cancel.reason.clone());
-    let stop = Stop { status: Status::Cancelled, by: Some(who.clone()), reason };
-    let (run, open) = {
-        let state = lock(&channel.state);
-        let core = state.core().ok_or(Code::Internal)?;
-        let by_key = || core.run_started_by(cancel.key.as_ref()?, node.host.now_ms());
-        let run = cancel.run.clone().or_else(by_key);
-        let open = core.open_runs().iter().find(|open| Some(&open.run) == run.as_ref()).cloned();
-        (run, open)
-    };
-    let status = match (run, open) {
-        (_, Some(open)) => {
-            let is_own = !who.is_empty() && open.by == *who;
-            if !cancel.any && !is_own {
-                return Err(Code::PermissionDenied.into());
-            }
-            match node.runs.find(&open.run) {
-                Some(handle) => {
-                    handle.stop(stop);
-                    "cancelled"
-                }
-                None => "ended",
-            }
-        }
-        (Some(_), None) => "ended",
-        (None, None) => {
-            let now_ms = node.host.monotonic_ms();
-            let key = cancel.key.unwrap_or_default();
-            let until_ms = now_ms + EARLY_CANCEL_MS;
-            node.runs.remember(EarlyCancel { channel: channel.name.clone(), key, until_ms, stop }, now_ms)?;
-            // The start may have come between the look above and the note: then it did not see the note.
-            let started =
-                lock(&channel.state).core().and_then(|core| core.run_started_by(&key, node.host.now_ms()));
-            let handle = started.and_then(|run| node.runs.find(&run));
-            match handle.and_then(|handle| Some((handle, node.runs.take_early(&channel.name, &key, now_ms)?)))
-            {
-                Some((handle, stop)) => {
-                    handle.stop(stop);
-                    "cancelled"
-                }
-                None => "remembered",
-            }
-        }
-    };
-    session.reply(id, Reply::RunCancelled { status });
-    Ok(())
-}
-
-/// The server stops: every run ends as interrupted, and readers still see it.
+/// The server stops: the runs that it writes end as interrupted, and readers still see it. What a backend writes goes on with the next
+/// life, if there can be one.
 pub(crate) async fn interrupt_all(node: &Arc<Node>) {
     const PATIENCE_MS: u64 = 3_000;
-    let handles: Vec<_> = lock(&node.runs.driven).values().cloned().collect();
-    for handle in handles {
+    let ending = || {
+        let goes_on =
+            |run: &str| node.runs.produced(run).is_some_and(|produced| produced.outlives_the_node());
+        let driven: Vec<_> = lock(&node.runs.driven).clone().into_iter().collect();
+        driven.into_iter().filter(|(run, _)| !goes_on(run)).map(|(_, handle)| handle).collect::<Vec<_>>()
+    };
+    for handle in ending() {
         handle.stop(Stop {
             status: Status::Interrupted,
             by: None,
@@ -372,11 +356,15 @@ pub(crate) async fn interrupt_all(node: &Arc<Node>) {
         });
     }
     let until_ms = node.host.monotonic_ms() + PATIENCE_MS;
-    while !lock(&node.runs.driven).is_empty() && node.host.monotonic_ms() < until_ms {
+    while !ending().is_empty() && node.host.monotonic_ms() < until_ms {
         node.host.sleep(10).await;
     }
 }
 
 fn is_listed(channel: &Channel) -> bool {
     channel.policy.durability != Durability::Memory
+}
+
+fn room(node: &Node, policy: &RunPolicy) -> Room {
+    Room::new(policy.text_bytes_max, node.settings.outbox_bytes_max)
 }

@@ -1,4 +1,6 @@
-//! Every run ends, whatever dies: what an earlier life left open is ended at the next start, and logs of ended runs go after a while.
+//! Every run ends, whatever dies: what an earlier life left open is settled at the next start, and logs of ended runs go after a while.
+//!
+//! What the server wrote is ended. What a backend writes goes on if the backend does: it is watched over anew.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,12 +8,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use fireside_core::channel::run::{Ending, Status, Text};
+use fireside_core::channel::run::{self as records, Change, Ending, Producer, Room, Status, Text};
 use fireside_core::checkpoint::OpenRun;
 use fireside_core::namespace::Retention;
-use fireside_core::{ChannelName, Durability, Kind, Namespace, Position, Refusal, limits};
+use fireside_core::{ChannelName, Durability, Kind, Namespace, Position, Record, Refusal, limits};
 
-use super::{Run, is_listed};
+use super::{EarlyCancel, Run, Stop, is_listed, produced};
 use crate::channel::Channel;
 use crate::commands::awake;
 use crate::ports::LogFault;
@@ -30,10 +32,23 @@ pub(super) enum Listed {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Entry {
-    run: Arc<str>,
-    channel: String,
-    state: Listed,
+#[serde(untagged)]
+enum Entry {
+    Run {
+        run: Arc<str>,
+        channel: String,
+        state: Listed,
+    },
+    /// A cancel that came before its start.
+    Cancel {
+        /// The start's key: the mark of producer and key, in hexadecimal.
+        cancel: String,
+        channel: String,
+        /// How long it waits, Unix ms.
+        until_ms: u64,
+        by: Option<Arc<str>>,
+        reason: Option<String>,
+    },
 }
 
 /// Says of a run where it stands. Runs of `memory` namespaces end with their epoch and are not listed.
@@ -46,8 +61,31 @@ pub(super) async fn list(
     if !is_listed(channel) {
         return Ok(());
     }
-    let entry = Entry { run: run.clone(), channel: channel.name.as_str().to_owned(), state };
-    let body = Bytes::from(serde_json::to_vec(&entry).unwrap_or_default());
+    enter(node, &Entry::Run { run: run.clone(), channel: channel.name.as_str().to_owned(), state }).await
+}
+
+/// Keeps a cancel over a restart.
+pub(super) async fn list_cancel(
+    node: &Arc<Node>,
+    channel: &Channel,
+    early: &EarlyCancel,
+) -> Result<(), Refusal> {
+    if is_listed(channel) { enter(node, &entry_of(node, early)).await } else { Ok(()) }
+}
+
+fn entry_of(node: &Node, early: &EarlyCancel) -> Entry {
+    let left_ms = early.until_ms.saturating_sub(node.host.monotonic_ms());
+    Entry::Cancel {
+        cancel: format!("{:032x}", u128::from_be_bytes(early.key)),
+        channel: early.channel.as_str().to_owned(),
+        until_ms: node.host.now_ms() + left_ms,
+        by: early.stop.by.clone(),
+        reason: early.stop.reason.clone(),
+    }
+}
+
+async fn enter(node: &Arc<Node>, entry: &Entry) -> Result<(), Refusal> {
+    let body = Bytes::from(serde_json::to_vec(entry).unwrap_or_default());
     let list = the_list(node).await?;
     let write = node.gate.reserved_record(list.name.clone(), list.policy.clone(), body);
     list.write(node, write).await.map(drop)
@@ -63,10 +101,11 @@ async fn the_list(node: &Arc<Node>) -> Result<Arc<Channel>, Refusal> {
     awake(node, &name, &Arc::new(policy)).await
 }
 
-/// Ends all that an earlier life left open, before anybody listens. The list then begins anew with the logs that still linger.
+/// Settles all that an earlier life left open, before anybody listens. The list then begins anew with what goes on, the logs that still
+/// linger, and the cancels that still wait.
 pub(crate) async fn settle_all(node: &Arc<Node>) {
     let Ok(list_channel) = the_list(node).await else { return };
-    let mut listed = BTreeMap::new();
+    let (mut listed, mut cancels) = (BTreeMap::new(), Vec::new());
     let mut at = lock(&list_channel.state)
         .core()
         .map(|core| Position::new(core.newest().epoch, core.oldest() - 1))
@@ -77,15 +116,21 @@ pub(crate) async fn settle_all(node: &Arc<Node>) {
         let Some(last) = page.last() else { break true };
         at.offset = last.offset;
         for entry in page.iter().filter_map(|record| serde_json::from_slice::<Entry>(&record.body).ok()) {
-            listed.insert(entry.run, (entry.channel, entry.state));
+            match entry {
+                Entry::Run { run, channel, state } => drop(listed.insert(run, (channel, state))),
+                cancel @ Entry::Cancel { .. } => cancels.push(cancel),
+            }
         }
     };
-    if listed.is_empty() {
+    if listed.is_empty() && cancels.is_empty() {
         return;
     }
     // What could not be read is there for the next start.
     if is_whole {
         lock(&list_channel.state).remove_history();
+    }
+    for cancel in cancels {
+        remember(node, &cancel).await;
     }
     for (run, (channel, state)) in listed {
         if state != Listed::Gone
@@ -97,6 +142,25 @@ pub(crate) async fn settle_all(node: &Arc<Node>) {
     let _ = list_channel.save(node).await;
 }
 
+/// A cancel that still waits is known again, and stays in the list.
+async fn remember(node: &Arc<Node>, entry: &Entry) {
+    let Entry::Cancel { cancel, channel, until_ms, by, reason } = entry else { return };
+    let left_ms = until_ms.saturating_sub(node.host.now_ms()).min(limits::EARLY_CANCEL_MS);
+    let (Ok(channel), Ok(key)) = (ChannelName::parse(channel), u128::from_str_radix(cancel, 16)) else {
+        return;
+    };
+    if left_ms == 0 {
+        return;
+    }
+    let now_ms = node.host.monotonic_ms();
+    let stop = Stop { status: Status::Cancelled, by: by.clone(), reason: reason.clone() };
+    let early = EarlyCancel { channel, key: key.to_be_bytes(), until_ms: now_ms + left_ms, stop };
+    if node.runs.remember(early, now_ms).is_ok() {
+        // Refused only when the store is full: then it is kept for this life only.
+        let _ = enter(node, entry).await;
+    }
+}
+
 /// The channel's open runs decide; the list only said where to look.
 async fn settle_listed(node: &Arc<Node>, name: &ChannelName, id: &Arc<str>) {
     let Some(policy) = node.gate.policy(name) else { return };
@@ -105,7 +169,12 @@ async fn settle_listed(node: &Arc<Node>, name: &ChannelName, id: &Arc<str>) {
         .core()
         .and_then(|core| core.open_runs().iter().find(|open| open.run == *id).cloned());
     match open {
-        Some(open) => settle(node, &channel, &open).await,
+        Some(open) => {
+            settle(node, &channel, &open).await;
+            if node.runs.produced(id).is_some() {
+                let _ = list(node, &channel, id, Listed::Open).await;
+            }
+        }
         None => {
             if let Some(run) = find(node, &channel, id).await {
                 let _ = list(node, &channel, id, Listed::Ended).await;
@@ -115,7 +184,7 @@ async fn settle_listed(node: &Arc<Node>, name: &ChannelName, id: &Arc<str>) {
     }
 }
 
-/// A channel that wakes with runs that nobody here drives ends them.
+/// A channel that wakes with runs that nobody here looks after settles them.
 pub(crate) fn settle_orphans(node: &Arc<Node>, channel: &Arc<Channel>) {
     let open = lock(&channel.state).core().map(|core| core.open_runs().to_vec()).unwrap_or_default();
     for orphan in open.into_iter().filter(|open| node.runs.find(&open.run).is_none()) {
@@ -124,59 +193,89 @@ pub(crate) fn settle_orphans(node: &Arc<Node>, channel: &Arc<Channel>) {
     }
 }
 
-/// Ends one run: with its log's own ending if it has one, else as interrupted, its text kept. Whoever comes second waits for the first.
-async fn settle(node: &Arc<Node>, channel: &Arc<Channel>, open: &OpenRun) {
-    if !node.runs.add_if_new(&open.run) {
-        while node.runs.find(&open.run).is_some() {
+/// Settles one run: it ends with its log's own ending if that has one; else, if its backend may go on, it is watched over; else it ends as
+/// interrupted, its text kept. Whoever comes second waits for the first.
+pub(super) async fn settle(node: &Arc<Node>, channel: &Arc<Channel>, open: &OpenRun) {
+    let Some(handle) = node.runs.add_if_new(&open.run) else {
+        while node.runs.find(&open.run).is_some() && node.runs.produced(&open.run).is_none() {
             node.host.sleep(10).await;
         }
         return;
-    }
-    let unreadable = || Ending {
+    };
+    let interrupted = |text: Text, why: &str| Ending {
         status: Status::Interrupted,
-        parts: Vec::new(),
+        parts: text.into_parts(),
         usage: None,
         by: None,
-        reason: Some("the run's log could not be read".to_owned()),
+        reason: Some(why.to_owned()),
     };
-    match find(node, channel, &open.run).await {
-        Some(run) => {
-            let ending = read_back(node, &run.log).await.unwrap_or_else(|_| unreadable());
-            run.end(node, &ending).await;
-        }
-        None => super::end_in_channel(node, channel, &open.run, &unreadable()).await,
+    let Some(run) = find(node, channel, &open.run).await else {
+        let ending = interrupted(Text::default(), "the run's log could not be read");
+        return super::end_in_channel(node, channel, &open.run, &ending).await;
+    };
+    match read_back(node, &run).await {
+        Ok(Whole { ending: Some(ending), .. }) => run.end(node, &ending).await,
+        Ok(whole) if whole.producer == Producer::Backend => produced::resume(node, run, handle, whole),
+        Ok(whole) => run.end(node, &interrupted(whole.text, "the server stopped in the middle")).await,
+        Err(_) => run.end(node, &interrupted(Text::default(), "the run's log could not be read")).await,
     }
 }
 
-async fn find(node: &Arc<Node>, channel: &Arc<Channel>, id: &Arc<str>) -> Option<Run> {
+pub(super) async fn find(node: &Arc<Node>, channel: &Arc<Channel>, id: &Arc<str>) -> Option<Run> {
     let name = channel.name.run_log(id).ok()?;
     let policy = node.gate.policy(&name)?;
     let log = awake(node, &name, &policy).await.ok()?;
     Some(Run { id: id.clone(), channel: channel.clone(), log })
 }
 
-async fn read_back(node: &Arc<Node>, log: &Channel) -> Result<Ending, Refusal> {
-    let mut text = Text::default();
-    let (mut at, newest) = {
-        let state = lock(&log.state);
-        let newest = state.core().map(|core| core.newest()).unwrap_or_default();
-        (Position::new(newest.epoch, 0), newest)
+/// What the log of a run holds.
+pub(super) struct Whole {
+    pub(super) text: Text,
+    /// What it may still grow by.
+    pub(super) room: Room,
+    pub(super) producer: Producer,
+    pub(super) began_unix_ms: u64,
+    pub(super) newest: Position,
+    pub(super) ending: Option<Ending>,
+}
+
+pub(super) async fn read_back(node: &Arc<Node>, run: &Run) -> Result<Whole, Refusal> {
+    let newest = lock(&run.log.state).core().map(|core| core.newest()).unwrap_or_default();
+    let policy = run.channel.policy.run.clone().unwrap_or_default();
+    let mut whole = Whole {
+        text: Text::default(),
+        room: super::room(node, &policy),
+        producer: Producer::Node,
+        began_unix_ms: node.host.now_ms(),
+        newest,
+        ending: None,
     };
+    let mut at = Position::new(newest.epoch, 0);
     while at.offset < newest.offset {
-        let page = follow::records(node, log, at, newest.offset, limits::PAGE_RECORDS_MAX).await?;
+        let page = follow::records(node, &run.log, at, newest.offset, limits::PAGE_RECORDS_MAX).await?;
         let Some(last) = page.last() else { return Err(crate::channel::refusal_of(&LogFault::Gone)) };
         at.offset = last.offset;
-        for record in &page {
-            if record.kind == Kind::RunEnd
-                && let Some(ending) = Ending::read(&record.body)
-            {
-                return Ok(ending);
+        page.iter().for_each(|record| whole.take(record));
+    }
+    Ok(whole)
+}
+
+impl Whole {
+    fn take(&mut self, record: &Record) {
+        match record.kind {
+            Kind::RunOwner => {
+                self.producer = records::producer_of(&record.body);
+                self.began_unix_ms = self.began_unix_ms.min(record.time_ms);
             }
-            text.push(record);
+            Kind::RunEnd => self.ending = Ending::read(&record.body),
+            _ => {
+                if let Some(change) = Change::read(record) {
+                    self.room.take_written(&change);
+                    self.text.apply(change);
+                }
+            }
         }
     }
-    let reason = Some("the server stopped in the middle".to_owned());
-    Ok(Ending { status: Status::Interrupted, parts: text.into_parts(), usage: None, by: None, reason })
 }
 
 /// The run's log lingers for late readers, then goes.

@@ -3,5 +3,6 @@
 mod channels;
 mod hooks;
 mod host;
+mod produced;
 mod runs;
 mod sessions;

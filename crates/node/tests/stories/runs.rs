@@ -164,3 +164,54 @@ fn i10_settled_a_list_that_cannot_be_read_to_its_end_is_kept() {
     let world = World::on(Arc::new(log.clone()), namespaces(), Settings::default());
     assert_eq!(ends(&world.log, "story:200").len(), 1);
 }
+
+#[test]
+fn a_cancel_before_its_start_is_kept_over_a_restart_for_its_minute() {
+    for (waited_ms, status) in [(0, "cancelled"), (59_000, "cancelled"), (61_000, "complete")] {
+        let world = World::new();
+        let mut anna = world.client("anna");
+        let asked = anna.send(Command::CancelRun(CancelRun {
+            channel: "story:1".to_owned(),
+            key: Some("a-key".to_owned()),
+            reason: "never mind".to_owned(),
+            ..CancelRun::default()
+        }));
+        world.run();
+        assert!(matches!(anna.reply(asked), Some(Reply::RunCancelled { status: "remembered" })));
+        // Two lives: the list begins anew with each.
+        let world = World::on(Arc::new((*world.log).clone()), namespaces(), Settings::default());
+        let world = World::on(Arc::new((*world.log).clone()), namespaces(), Settings::default());
+        world.pass_ms(waited_ms);
+        let mut anna = world.client("anna");
+        anna.start_run("story:1", "a-key");
+        world.model.say("Once.");
+        world.model.finish();
+        world.run();
+        let ends = ends(&world.log, "story:1");
+        assert_eq!((ends.len(), ends[0]["status"].as_str()), (1, Some(status)), "{waited_ms}");
+        if status == "cancelled" {
+            assert_eq!(
+                (ends[0]["by"].as_str(), ends[0]["reason"].as_str()),
+                (Some("anna"), Some("never mind"))
+            );
+        }
+    }
+}
+
+#[test]
+fn a_cancel_that_cannot_be_kept_is_refused_and_forgotten() {
+    let world = World::new();
+    let mut anna = world.client("anna");
+    world.log.script("append fireside:runs", Outcome::Fails(LogFault::Full));
+    let asked = anna.send(Command::CancelRun(CancelRun {
+        channel: "story:1".to_owned(),
+        key: Some("a-key".to_owned()),
+        ..CancelRun::default()
+    }));
+    world.run();
+    assert!(anna.shown().contains(&Shown::Refused(asked, 507)));
+    anna.start_run("story:1", "a-key");
+    world.model.finish();
+    world.run();
+    assert_eq!(ends(&world.log, "story:1")[0]["status"], "complete");
+}

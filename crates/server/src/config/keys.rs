@@ -479,6 +479,12 @@ fn run(s: &Section<'_>, session: &Session, providers: &BTreeMap<Arc<str>, Provid
             "Time between two pieces of text.",
         ),
         total_ms_max: s.time_ms("total_max", base.total_ms_max, SECOND..=DAY, "Time for the whole run."),
+        lease_ms: s.time_ms(
+            "lease",
+            base.lease_ms,
+            SECOND..=HOUR,
+            "How long a run whose backend says nothing stays open.",
+        ),
     };
     rules::run_fits_outbox(s, &policy, session);
     rules::run_has_provider(s, &policy, providers);

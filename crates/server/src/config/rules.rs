@@ -235,7 +235,9 @@ pub(super) fn run_has_provider(
     policy: &RunPolicy,
     providers: &BTreeMap<Arc<str>, Provider>,
 ) {
-    if s.reader().describing || providers.contains_key(&policy.provider) {
+    // Without any provider, and none named, runs here are written by backends.
+    let by_backends = providers.is_empty() && !s.has("provider");
+    if s.reader().describing || by_backends || providers.contains_key(&policy.provider) {
         return;
     }
     let names: Vec<String> = providers.keys().map(|name| format!("{name:?}")).collect();

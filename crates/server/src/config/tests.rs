@@ -477,6 +477,14 @@ fn what_needs_history_says_so() {
          allowed: \"x\"\n  \
          example: [provider.default] kind = \"narrator\""
     );
+    // Without any provider backends write the runs; a name is then a mistake.
+    let by_backends = "[namespace.a]\nhistory = {}\nrun = { lease = \"5s\" }\n";
+    let config = Config::load(&sources(&place(), by_backends)).unwrap();
+    assert_eq!(config.namespaces.iter().next().unwrap().run.as_ref().unwrap().lease_ms, 5_000);
+    assert!(
+        faults("[namespace.a]\nhistory = {}\nrun = { provider = \"x\" }\n")
+            .contains("a [provider.NAME] first")
+    );
 }
 
 #[test]

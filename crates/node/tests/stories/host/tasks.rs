@@ -62,6 +62,11 @@ impl Tasks {
         lock(&self.state).next
     }
 
+    /// Virtual time since the beginning, in ms.
+    pub fn elapsed_ms(&self) -> u64 {
+        lock(&self.clock).now_ms
+    }
+
     /// Drops a task wherever it is.
     pub fn kill(&self, id: u64) {
         let task = lock(&self.state).tasks.remove(&id);
