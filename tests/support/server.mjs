@@ -22,6 +22,7 @@ presence = true
 join_leave = true
 recover = true
 delta = ["fossil"]
+tags_filter = true
 allow = { subscribe = "user", publish = "user", history = "subscriber", presence = "subscriber" }
 
 [namespace.short]

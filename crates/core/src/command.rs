@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::filter::FilterNode;
 use crate::position::Claimed;
 
 /// A command and the number its reply bears.
@@ -116,6 +117,8 @@ pub struct Subscribe {
     pub reject_unrecovered: bool,
     /// The client takes records as patches (Fossil's deltas) where that is shorter.
     pub patches: bool,
+    /// Only records whose tags fit.
+    pub filter: Option<Box<FilterNode>>,
     /// A kind of subscription that we do not offer (map, shared poll): error 108.
     pub unsupported: bool,
 }

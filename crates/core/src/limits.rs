@@ -22,6 +22,12 @@ pub const CAP_NAMES_MAX: usize = 128;
 pub const TAGS_MAX: usize = 16;
 /// Bytes of a tag's name or value.
 pub const TAG_BYTES_MAX: usize = 128;
+/// Nodes of one tag filter, and how deep they nest.
+pub const FILTER_NODES_MAX: usize = 64;
+/// How deep the nodes of a tag filter nest.
+pub const FILTER_DEPTH_MAX: usize = 8;
+/// Values of one comparison in a tag filter.
+pub const FILTER_VALUES_MAX: usize = 64;
 /// Nesting of a JSON body.
 pub const JSON_DEPTH_MAX: usize = 32;
 /// Commands in one frame.

@@ -137,6 +137,8 @@ pub struct Namespace {
     pub recover: bool,
     /// A reader may take records as patches of those before them.
     pub patches: bool,
+    /// A reader may ask for the records whose tags fit a filter of its own.
+    pub tags_filter: bool,
     /// Who may, besides those with a capability.
     pub allow: Allow,
     /// Where a backend has the last word.
@@ -165,6 +167,7 @@ impl Namespace {
             join_leave_push: false,
             recover: false,
             patches: false,
+            tags_filter: false,
             allow: Allow::default(),
             hooks: Hooks::default(),
             schema: None,
@@ -186,6 +189,7 @@ impl Namespace {
             recover: true,
             // Deltas of a run are merged for a slow reader.
             patches: false,
+            tags_filter: false,
             schema: None,
             run: None,
             ..self.clone()

@@ -39,6 +39,15 @@ impl Kind {
         })
     }
 
+    /// The value of the tag by which a client knows records that only the server makes.
+    pub fn tag(self) -> Option<&'static str> {
+        match self {
+            Kind::Plain => None,
+            Kind::Tombstone => Some("tombstone"),
+            _ => Some("run"),
+        }
+    }
+
     /// True for the kinds that a run writes.
     pub fn is_run(self) -> bool {
         !matches!(self, Kind::Plain | Kind::Tombstone)
@@ -86,7 +95,18 @@ pub struct Record {
     pub body: Bytes,
 }
 
+/// The tag by which a client knows records that only the server makes. Nobody else's tag of that name is ever shown.
+pub const OUR_TAG: &str = "fireside";
+
 impl Record {
+    /// The value of a tag as clients see it.
+    pub fn tag(&self, name: &str) -> Option<&str> {
+        if name == OUR_TAG {
+            return self.kind.tag();
+        }
+        self.tags.iter().find(|(known, _)| **known == *name).map(|(_, value)| &**value)
+    }
+
     /// What this record counts for in every byte budget: its variable parts and a fixed share for the rest.
     pub fn cost(&self) -> usize {
         const FIXED: usize = 64;

@@ -175,7 +175,7 @@ async fn granted_subs(
             return None;
         };
         let options =
-            SubOptions { patches_from: None, join_leave: channel.policy.join_leave, by_server: true };
+            SubOptions { join_leave: channel.policy.join_leave, by_server: true, ..SubOptions::default() };
         let sub = session.add_sub(node, &channel, from, options)?;
         starts.push((channel.name.clone(), start));
         opened.push((channel, sub));
@@ -312,8 +312,11 @@ async fn subscribe(
     }
     session.published_all(admitted.channel()).await;
     let channel = awake(node, admitted.channel(), admitted.policy()).await?;
-    let Follow { asked, data } = admitted.command();
-    let (start, from) = follow::start(node, &channel, asked.recover).await?;
+    let Follow { asked, filter, data } = admitted.command();
+    let (mut start, from) = follow::start(node, &channel, asked.recover).await?;
+    if let Some(filter) = filter {
+        start.page.retain(|record| filter.wants(record));
+    }
     let patches = asked.patches && channel.policy.patches && start.position.is_some();
     let start = Start { data: data.clone(), patches, ..start };
     if channel.name.run().is_some() && lock(&channel.state).has_no_records() {
@@ -325,7 +328,7 @@ async fn subscribe(
     let policy = &channel.policy;
     let join_leave = policy.join_leave && (policy.join_leave_push || asked.join_leave);
     let patches_from = start.position.filter(|_| start.patches).map(|position| position.offset);
-    let options = SubOptions { patches_from, join_leave, by_server: false };
+    let options = SubOptions { filter: filter.clone(), patches_from, join_leave, by_server: false };
     let Some(sub) = session.add_sub(node, &channel, from, options) else { return Ok(()) };
     session.tell_in_order(Event::Reply { id, reply: Reply::Subscribed(Box::new(start)) });
     follow::attach(node, session, sub);

@@ -14,7 +14,8 @@ use std::task::{Poll, Waker};
 use fireside_core::gate::{Bucket, Caller, Principal};
 use fireside_core::outbox::{Offered, Outbox, SubId};
 use fireside_core::{
-    Batch, ChannelName, Code, Disconnect, Epoch, Event, Fact, Position, Reached, Refusal, Reply, limits,
+    Batch, ChannelName, Code, Disconnect, Epoch, Event, Fact, Position, Reached, Refusal, Reply, TagFilter,
+    limits,
 };
 
 use crate::channel::{Channel, Placed};
@@ -85,6 +86,8 @@ pub(crate) struct Sub {
     shard: Option<Arc<Shard>>,
     /// Its reply is queued: from here on it follows.
     begun: bool,
+    /// It wants these records only.
+    filter: Option<Arc<TagFilter>>,
     /// It takes patches, which may build on records after this offset.
     patches_from: Option<u64>,
     /// Join and leave are told.
@@ -94,6 +97,14 @@ pub(crate) struct Sub {
 }
 
 impl Sub {
+    /// What it wants of a batch; `None` if nothing.
+    fn wanted(&self, batch: &Arc<Batch>) -> Option<Arc<Batch>> {
+        match &self.filter {
+            None => Some(batch.clone()),
+            Some(filter) => filter.of(batch, self.offset),
+        }
+    }
+
     fn reached(&self) -> Reached {
         Reached { after: self.offset, patches_from: self.patches_from }
     }
@@ -358,6 +369,7 @@ impl Session {
             offset: position.offset,
             shard: None,
             begun: false,
+            filter: opts.filter,
             patches_from: opts.patches_from,
             join_leave: opts.join_leave,
             by_server: opts.by_server,
@@ -441,6 +453,12 @@ impl Session {
             if batch.last() <= reached.after {
                 continue;
             }
+            let whole = batch;
+            let Some(batch) = known.wanted(whole) else {
+                inner.move_to(sub, whole.last());
+                continue;
+            };
+            let batch = &batch;
             // What does not fit is read again once this has gone out. Offered all the same, it would take back what was just
             // queued before it, and reading on would turn in circles.
             if !inner.outbox.has_room(batch.cost()) {
@@ -451,7 +469,7 @@ impl Session {
                     inner.move_to(sub, to);
                     break;
                 }
-                _ => inner.move_to(sub, batch.last()),
+                _ => inner.move_to(sub, whole.last()),
             }
         }
         inner.drain(&*self.sink);
@@ -525,8 +543,9 @@ impl Session {
 }
 
 /// How a subscription is to be.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct SubOptions {
+    pub(crate) filter: Option<Arc<TagFilter>>,
     pub(crate) patches_from: Option<u64>,
     pub(crate) join_leave: bool,
     pub(crate) by_server: bool,

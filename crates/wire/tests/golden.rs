@@ -7,8 +7,8 @@ use fireside_core::batch::ProposalId;
 use fireside_core::command::{CancelRun, Connect, History, Publish, StartRun, Subscribe};
 use fireside_core::event::{Connected, Page, Start};
 use fireside_core::{
-    Author, Batch, ChannelName, Claimed, Code, Command, Disconnect, Epoch, Event, Kind, Position, Record,
-    Refusal, Reply, Request, Unsubscribed,
+    Author, Batch, ChannelName, Claimed, Code, Command, Disconnect, Epoch, Event, FilterNode, Kind, Position,
+    Record, Refusal, Reply, Request, Unsubscribed,
 };
 use fireside_wire::Protocol;
 use fireside_wire::centrifuge_json::CentrifugeJson;
@@ -210,7 +210,9 @@ fn subscribing() {
 
     t.client(6, Command::Subscribe(Subscribe { unsupported: true, ..subscribe("map:1") }));
     t.refused(6, Code::NotAvailable);
-    t.client(7, Command::Subscribe(Subscribe { unsupported: true, ..subscribe("chat:1") }));
+    let (key, cmp, val) = ("k".into(), "eq".into(), "v".into());
+    let filter = Some(Box::new(FilterNode { key, cmp, val, ..FilterNode::default() }));
+    t.client(7, Command::Subscribe(Subscribe { filter, ..subscribe("chat:1") }));
     t.refused(7, Code::NotAvailable);
 
     t.client(8, Command::Unsubscribe { channel: "chat:1".into() });

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Principal;
+use crate::command::Subscribe;
+use crate::filter::TagFilter;
 use crate::limits;
 use crate::name::ChannelName;
+use crate::namespace::Namespace;
 use crate::refusal::{Code, Refusal};
 
 pub(super) fn channel(text: &str) -> Result<ChannelName, Refusal> {
@@ -77,6 +80,19 @@ pub(super) fn key<'k>(key: Option<&'k str>, principal: &Principal) -> Result<Opt
         ));
     }
     Ok(key)
+}
+
+/// A filter, if one is asked for: whoever asks must not be sent everything, so where there are none it is refused.
+pub(super) fn filter(asked: &Subscribe, policy: &Namespace) -> Result<Option<Arc<TagFilter>>, Refusal> {
+    let Some(node) = &asked.filter else { return Ok(None) };
+    if !policy.tags_filter {
+        return Err(Refusal::because(Code::NotAvailable, "there are no tag filters in this namespace"));
+    }
+    if asked.patches {
+        return Err(Refusal::because(Code::BadRequest, "a tag filter and deltas exclude each other"));
+    }
+    let read = TagFilter::read(node).map_err(|fault| Refusal::because(Code::BadRequest, fault.0))?;
+    Ok(Some(Arc::new(read)))
 }
 
 pub(super) fn conflate(text: Option<&str>) -> Result<Option<Arc<str>>, Refusal> {

@@ -27,6 +27,7 @@ pub use question::{Question, Verdict};
 pub use quota::Bucket;
 
 use crate::command::{CancelRun, History, Publish, StartRun, Subscribe};
+use crate::filter::TagFilter;
 use crate::hook::{Asked, Hook, Hooks};
 use crate::name::ChannelName;
 use crate::namespace::{Namespace, Namespaces};
@@ -127,6 +128,8 @@ impl<C> Admitted<C> {
 pub struct Follow {
     /// How.
     pub asked: Subscribe,
+    /// Which of its records.
+    pub filter: Option<Arc<TagFilter>>,
     /// What a backend has for the reply.
     pub data: Option<Bytes>,
 }
@@ -217,7 +220,8 @@ impl Gate {
             return Err(Refusal::new(Code::NotAvailable));
         }
         let policy = self.admit(&mut caller, &channel, Rights::SUBSCRIBE)?;
-        let follow = Follow { asked, data: None };
+        let filter = bounds::filter(&asked, &policy)?;
+        let follow = Follow { asked, filter, data: None };
         Ok(self.verdict(Hook::Subscribe, Bytes::new(), admitted(follow, channel, policy, caller.principal)))
     }
 
@@ -233,7 +237,7 @@ impl Gate {
             let policy = self.policy(&channel)?;
             (!channel.is_reserved()).then(|| {
                 let asked = Subscribe { channel: name, ..Subscribe::default() };
-                admitted(Follow { asked, data: None }, channel, policy, principal)
+                admitted(Follow { asked, filter: None, data: None }, channel, policy, principal)
             })
         };
         names.filter_map(admit).collect()

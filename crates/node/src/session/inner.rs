@@ -53,6 +53,15 @@ impl Inner {
             debug_assert!(batch.first() <= reached.after + 1, "a reader that is attached is at the tail");
             known.offset = batch.last();
         }
+        let filtered = match &known.filter {
+            None => None,
+            Some(filter) => match filter.of(batch, reached.after) {
+                Some(wanted) => Some(wanted),
+                // Where it stands moves on all the same.
+                None => return true,
+            },
+        };
+        let batch = filtered.as_ref().unwrap_or(batch);
         if self.outbox.is_empty() && !self.sink_waits {
             match sink.try_send(&reached.rest_of(batch), false) {
                 Sent::Sent => return true,

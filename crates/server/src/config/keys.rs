@@ -376,6 +376,8 @@ fn namespace(
     );
     let recover = s.boolean("recover", false, "A reader may come back to its position; needs history.");
     let delta = s.texts("delta", "[\"fossil\"]", "Delta formats that a reader may negotiate.");
+    let tags_filter =
+        s.boolean("tags_filter", false, "A reader may ask for the records whose tags fit its filter.");
     let allow = s.section(
         "allow",
         "Who may, besides those with a capability: caps (nobody), subscriber, user (any token), anyone.",
@@ -411,6 +413,7 @@ fn namespace(
         join_leave_push: join_leave == "push",
         recover,
         patches: !delta.is_empty(),
+        tags_filter,
         allow,
         hooks: asks,
         schema,

@@ -1,6 +1,7 @@
 //! What a client is told, as messages of the protocol, whatever form they are written in.
 
 use fireside_core::event::{Connected, Page, Start};
+use fireside_core::record::OUR_TAG;
 use fireside_core::{
     Author, Batch, ChannelName, Disconnect, Epoch, Event, Kind, Position, Record, Refusal, Reply,
     Unsubscribed,
@@ -13,9 +14,6 @@ use crate::rpc;
 
 /// What we say we are in replies to connect and refresh.
 const VERSION: &str = concat!("fireside ", env!("CARGO_PKG_VERSION"));
-
-/// The tag by which a client knows records that only the server makes. Nobody else's tag of that name is ever written.
-const OUR_TAG: &str = "fireside";
 
 /// Writes the fields of one message.
 pub(crate) fn event(event: &Event, o: &mut impl Form) {
@@ -292,7 +290,7 @@ fn described(record: &Record, epoch: Option<Epoch>, o: &mut impl Form) {
         o.message(Field("info", 5), |o| author(who, o));
     }
     o.number(Field("offset", 6), record.offset);
-    let ours = our_tag(record.kind).map(|value| (OUR_TAG, value));
+    let ours = record.kind.tag().map(|value| (OUR_TAG, value));
     let theirs = record.tags.iter().map(|(name, value)| (&**name, &**value));
     let mut tags = theirs.filter(|(name, _)| *name != OUR_TAG).chain(ours).peekable();
     if tags.peek().is_some() {
@@ -300,14 +298,6 @@ fn described(record: &Record, epoch: Option<Epoch>, o: &mut impl Form) {
     }
     if let Some(epoch) = epoch {
         o.text(Field("epoch", 14), &epoch.to_string());
-    }
-}
-
-fn our_tag(kind: Kind) -> Option<&'static str> {
-    match kind {
-        Kind::Plain => None,
-        Kind::Tombstone => Some("tombstone"),
-        kind => kind.is_run().then_some("run"),
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use fireside_core::command::{Connect, History, Publish, Subscribe};
 use fireside_core::limits::FRAME_COMMANDS_MAX;
-use fireside_core::{Claimed, Command, Disconnect, Request};
+use fireside_core::{Claimed, Command, Disconnect, FilterNode, Request};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -150,8 +150,33 @@ struct SubscribeFields {
     flag: i64,
     #[serde(rename = "type", deserialize_with = "or_default")]
     kind: i32,
-    /// A filter by tags. Whoever asks for one must not be sent everything, so as long as there is none it is refused.
-    tf: Option<IgnoredAny>,
+    tf: Option<Fields<FilterFields>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct FilterFields {
+    #[serde(deserialize_with = "or_default")]
+    op: String,
+    #[serde(deserialize_with = "or_default")]
+    key: String,
+    #[serde(deserialize_with = "or_default")]
+    cmp: String,
+    #[serde(deserialize_with = "or_default")]
+    val: String,
+    #[serde(deserialize_with = "or_default")]
+    vals: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    nodes: Vec<Fields<FilterFields>>,
+}
+
+impl FilterFields {
+    /// Its nesting is bounded by the JSON reader.
+    fn into_node(self) -> FilterNode {
+        let FilterFields { op, key, cmp, val, vals, nodes } = self;
+        let nodes = nodes.into_iter().map(|node| node.0.into_node()).collect();
+        FilterNode { op, key, cmp, val, vals, nodes }
+    }
 }
 
 impl SubscribeFields {
@@ -167,7 +192,8 @@ impl SubscribeFields {
             join_leave: self.join_leave,
             reject_unrecovered: self.flag & centrifuge::REJECT_UNRECOVERED != 0,
             patches: self.delta == centrifuge::PATCHES,
-            unsupported: self.kind != 0 || self.tf.is_some(),
+            filter: self.tf.map(|filter| Box::new(filter.0.into_node())),
+            unsupported: self.kind != 0,
             channel: self.channel,
             token: self.token,
         }

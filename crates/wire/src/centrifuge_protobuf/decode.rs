@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use fireside_core::command::{Connect, History, Publish, Subscribe};
-use fireside_core::limits::FRAME_COMMANDS_MAX;
-use fireside_core::{Claimed, Command, Disconnect, Request};
+use fireside_core::limits::{FILTER_DEPTH_MAX, FRAME_COMMANDS_MAX};
+use fireside_core::{Claimed, Command, Disconnect, FilterNode, Request};
 use serde_json::value::RawValue;
 
 use super::reader::{Malformed, Value, delimited, each};
@@ -157,8 +157,7 @@ fn subscribe(message: &[u8]) -> Result<Subscribe, Malformed> {
             10 => asked.recoverable = value.flag()?,
             11 => asked.join_leave = value.flag()?,
             12 => asked.patches = value.text()? == centrifuge::PATCHES,
-            // A filter by tags. Whoever asks for one must not be sent everything, so as long as there is none it is refused.
-            13 => asked.unsupported = true,
+            13 => asked.filter = Some(Box::new(filter(value.bytes()?, FILTER_NESTING_MAX)?)),
             14 => asked.reject_unrecovered = value.signed()? & centrifuge::REJECT_UNRECOVERED != 0,
             15 => asked.unsupported |= value.number()? != 0,
             _ => {}
@@ -167,6 +166,27 @@ fn subscribe(message: &[u8]) -> Result<Subscribe, Malformed> {
     })?;
     asked.recover = recover.then(|| claimed(epoch, offset));
     Ok(asked)
+}
+
+/// Nesting of a filter that is read at all: a bound for the stack. What is good is the gate's to say.
+const FILTER_NESTING_MAX: usize = 4 * FILTER_DEPTH_MAX;
+
+fn filter(message: &[u8], depth: usize) -> Result<FilterNode, Malformed> {
+    let mut node = FilterNode::default();
+    let depth = depth.checked_sub(1).ok_or(Malformed)?;
+    each(message, |number, value| {
+        match number {
+            1 => node.op = value.text()?.to_owned(),
+            2 => node.key = value.text()?.to_owned(),
+            3 => node.cmp = value.text()?.to_owned(),
+            4 => node.val = value.text()?.to_owned(),
+            5 => node.vals.push(value.text()?.to_owned()),
+            6 => node.nodes.push(filter(value.bytes()?, depth)?),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(node)
 }
 
 fn publish(message: &[u8]) -> Asked {

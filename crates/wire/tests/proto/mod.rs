@@ -60,6 +60,10 @@ macro_rules! message {
         message! { @ $name; [$($done)* #[prost(message, repeated, tag = $tag)]
             #[serde(skip_serializing_if = "Vec::is_empty")] pub $field: Vec<$of>,]; $($rest)* }
     };
+    (@ $name:ident; [$($done:tt)*]; $field:ident: strings _ = $tag:literal, $($rest:tt)*) => {
+        message! { @ $name; [$($done)* #[prost(string, repeated, tag = $tag)]
+            #[serde(skip_serializing_if = "Vec::is_empty")] pub $field: Vec<String>,]; $($rest)* }
+    };
     (@ $name:ident; [$($done:tt)*]; $field:ident: texts _ = $tag:literal, $($rest:tt)*) => {
         message! { @ $name; [$($done)* #[prost(btree_map = "string, string", tag = $tag)]
             #[serde(skip_serializing_if = "BTreeMap::is_empty")] pub $field: BTreeMap<String, String>,]; $($rest)* }
@@ -83,7 +87,10 @@ messages! {
     }
     SubscribeRequest {
         channel: text _ = 1, token: text _ = 2, recover: flag _ = 3, epoch: text _ = 6, offset: u64 _ = 7, data: json _ = 8,
-        positioned: flag _ = 9, recoverable: flag _ = 10, join_leave: flag _ = 11, delta: text _ = 12, flag: i64 _ = 14, r#type: i32 _ = 15,
+        positioned: flag _ = 9, recoverable: flag _ = 10, join_leave: flag _ = 11, delta: text _ = 12, tf: one FilterNode = 13, flag: i64 _ = 14, r#type: i32 _ = 15,
+    }
+    FilterNode {
+        op: text _ = 1, key: text _ = 2, cmp: text _ = 3, val: text _ = 4, vals: strings _ = 5, nodes: many FilterNode = 6,
     }
     ChannelRequest { channel: text _ = 1, }
     PublishRequest { channel: text _ = 1, data: json _ = 2, r#type: i32 _ = 3, key: text _ = 4, }
@@ -138,13 +145,29 @@ fn name() -> impl Strategy<Value = String> {
     channel().prop_map(|name| name.as_str().to_owned())
 }
 
+fn filter() -> impl Strategy<Value = FilterNode> {
+    let leaf = (any::<[String; 3]>(), prop::collection::vec(any::<String>(), 0..3))
+        .prop_map(|([key, cmp, val], vals)| FilterNode { key, cmp, val, vals, ..FilterNode::default() });
+    leaf.prop_recursive(4, 12, 3, |inner| {
+        ("and|or|not", prop::collection::vec(inner, 0..3)).prop_map(|(op, nodes)| FilterNode {
+            op,
+            nodes,
+            ..FilterNode::default()
+        })
+    })
+}
+
 fn subscribe() -> impl Strategy<Value = SubscribeRequest> {
     let epoch =
         prop_oneof![Just(String::new()), any::<u64>().prop_map(|epoch| epoch.to_string()), any::<String>()];
     let kind = prop_oneof![4 => Just(0), 1 => any::<i32>()];
-    (name(), any::<String>(), any::<[bool; 4]>(), epoch, any::<u64>(), any::<i64>(), kind).prop_map(
-        |(channel, token, [recover, positioned, recoverable, join_leave], epoch, offset, flag, r#type)| {
+    let more = (any::<i64>(), kind, "fossil|", prop::option::of(filter()));
+    (name(), any::<String>(), any::<[bool; 4]>(), epoch, any::<u64>(), more).prop_map(
+        |(channel, token, flags, epoch, offset, (flag, r#type, delta, tf))| {
+            let [recover, positioned, recoverable, join_leave] = flags;
             SubscribeRequest {
+                delta,
+                tf,
                 channel,
                 token,
                 recover,
