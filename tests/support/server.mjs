@@ -89,6 +89,17 @@ export async function startDemo() {
   return server;
 }
 
+/** Starts `fireside dev`; `server.output` has the page and the lines for the shell that it printed. */
+export async function startDev() {
+  const dir = mkdtempSync(join(tmpdir(), 'fireside-dev-'));
+  let port = await freePort();
+  while (!await isFree(port + 1)) port = await freePort();
+  const server = new Server(dir, port, port + 1, ['dev', '--data', join(dir, 'data'), '--port', String(port)]);
+  await server.run();
+  await until(() => server.output.includes('Ctrl-C'), () => `the end of the greeting in:\n${server.output}`);
+  return server;
+}
+
 class Server {
   constructor(dir, port, internal, args, under = []) {
     Object.assign(this, { dir, port, internal, args, under, output: '' });

@@ -9,6 +9,7 @@ use crate::config::{Flag, parse_time_ms};
 const EXAMPLES: &str = "\
 Examples:
   fireside demo                                     the story room on http://127.0.0.1:8000
+  fireside dev                                      a server for your own page on this machine
   fireside serve --config /etc/fireside.toml        a server of your own
   fireside token --user anna --room story:42 --allow subscribe,publish --ttl 1h
   fireside tail story:42 --from 1                   every record of a channel, then what comes
@@ -34,6 +35,8 @@ pub struct Cli {
 pub enum Command {
     /// Start a server with the story room on it: the address and an invitation are printed
     Demo(DemoOptions),
+    /// Start a server for a page of your own on this machine: tokens for the asking, everything allowed in dev:…
+    Dev(DevOptions),
     /// Start a server as fireside.toml says
     #[command(after_help = CONFIG_HELP)]
     Serve(ServeArgs),
@@ -105,6 +108,29 @@ Examples:
   fireside demo --port 9000
   FIRESIDE_PROVIDER_KEY=… fireside demo --provider https://llm.example.org/v1 --model small";
 
+/// `dev`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[command(after_help = DEV_HELP)]
+pub struct DevOptions {
+    /// Where records and secrets are kept; made if it is missing
+    #[arg(long, value_name = "DIR", default_value = "./fireside-dev")]
+    pub data: PathBuf,
+    /// The port of the server
+    #[arg(long, value_name = "N", default_value_t = 8000)]
+    pub port: u16,
+    /// What is logged.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+const DEV_HELP: &str = "\
+For development only: whoever reaches the server gets a token, so it listens on this machine alone, and pages of other sites are
+refused. A page may come from any port of localhost. Channels dev:… have history, presence and runs by the built-in narrator.
+
+Examples:
+  fireside dev
+  fireside dev --port 9000 --data /tmp/try";
+
 /// `serve`.
 #[derive(Clone, Debug, Args)]
 pub struct ServeArgs {
@@ -119,7 +145,7 @@ pub struct ServeArgs {
 /// What a server says on the standard error.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct LogArgs {
-    /// What to log: error, warn, info, debug, trace, off, or a list such as info,fireside_store=debug [default: info; demo: warn]
+    /// What to log: error, warn, info, debug, trace, off, or a list such as info,fireside_store=debug [default: info; demo, dev: warn]
     #[arg(long, value_name = "LEVEL", env = "FIRESIDE_LOG", hide_env_values = true)]
     pub log: Option<String>,
     /// How: text for people, json for machines, auto: text on a terminal, else json

@@ -2,7 +2,6 @@
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,8 +11,8 @@ use fireside_story::{Role, Story, StoryConfig};
 
 use crate::cli::DemoOptions;
 use crate::config::{Config, Sources};
-use crate::host::random;
 use crate::http::router::Fallback;
+use crate::kept::{kept, quoted, secret};
 use crate::run::{Running, private_directory, stop_signal};
 
 /// Runs the demo until the process is told to stop.
@@ -90,35 +89,6 @@ impl Secrets {
     }
 }
 
-/// 256 random bits.
-fn secret() -> Result<String> {
-    Ok(format!("{:032x}{:032x}", random(), random()))
-}
-
-/// What the file says; made, and readable by its owner only, if it is not there.
-fn kept(path: &Path, make: impl FnOnce() -> Result<String>) -> Result<String> {
-    match std::fs::read_to_string(path) {
-        Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
-        Ok(_) => anyhow::bail!("{} is empty: remove it to have it made anew", path.display()),
-        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => {
-            let text = make()?;
-            // Whole or not at all: a crash in between leaves the name free.
-            let draft = path.with_extension("new");
-            let mut file = std::fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&draft)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            std::fs::rename(&draft, path)?;
-            Ok(text)
-        }
-        Err(fault) => Err(fault).with_context(|| format!("{} cannot be read", path.display())),
-    }
-}
-
 /// The demo is configured like any other server: by a file's text.
 fn config(options: &DemoOptions, secrets: &Secrets) -> Result<Config> {
     let internal =
@@ -142,9 +112,4 @@ fn config(options: &DemoOptions, secrets: &Secrets) -> Result<Config> {
     let file = Some((PathBuf::from("the demo's configuration"), text));
     let sources = Sources { file, env: crate::config::environment(), ..Sources::default() };
     Ok(Config::load(&sources)?)
-}
-
-/// A text as TOML writes it.
-fn quoted(text: &str) -> String {
-    toml::Value::from(text).to_string()
 }

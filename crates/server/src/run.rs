@@ -228,7 +228,7 @@ fn provider((name, provider): (&Arc<str>, &config::Provider)) -> Result<(Arc<str
 }
 
 fn front_rules(config: &Config) -> FrontRules {
-    let origins = Origins { exact: config.server.origins.clone(), loopback: config.dev_insecure };
+    let origins = Origins { exact: config.server.origins.clone(), loopback: config.dev_loopback_origins };
     FrontRules {
         handshake: HandshakeRules { origins, ..HandshakeRules::default() },
         socket: SocketLimits::for_records(config.session.record_bytes_max),

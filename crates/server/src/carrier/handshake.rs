@@ -20,6 +20,9 @@ pub struct Origins {
 }
 
 impl Origins {
+    /// Pages of this machine, from any port.
+    pub const LOOPBACK: Origins = Origins { exact: Vec::new(), loopback: true };
+
     /// True if a page of this origin may connect. `null` never may.
     pub fn allow(&self, origin: &[u8]) -> bool {
         if origin == b"null" {
@@ -239,9 +242,14 @@ fn is_loopback(origin: &[u8]) -> bool {
     let Some(rest) = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) else {
         return false;
     };
-    let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-        _ => (rest, None),
+    is_loopback_host(rest)
+}
+
+/// True for the same hosts as they stand in a `Host` header: a page that reached us by another name came by DNS rebinding.
+pub fn is_loopback_host(host: &str) -> bool {
+    let (host, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
     };
     let port_is_fine =
         port.is_none_or(|port| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok());

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use crate::cli::{Cli, Command, ConfigArgs, ConfigCommand, LogArgs, LogCommand};
 use crate::config::{Config, ConfigFaults, Sources, explain, json_schema};
-use crate::demo;
 use crate::observe::logs::{self, LogFormat};
 use crate::run;
+use crate::{demo, dev};
 
 mod call;
 mod check;
@@ -55,6 +55,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Demo(options) => {
             log_to_stderr(&options.log, "warn")?;
             Ok(on_all_cores()?.block_on(demo::demo(options))?)
+        }
+        Command::Dev(options) => {
+            log_to_stderr(&options.log, "warn")?;
+            Ok(on_all_cores()?.block_on(dev::dev(options))?)
         }
         Command::Serve(args) => {
             let config = load(&args.from)?;

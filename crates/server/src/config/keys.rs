@@ -49,12 +49,8 @@ pub(super) fn read(root: &Section<'_>) -> Config {
         "The policy of the channels NAME:…, of those without a colon (default), or of those under a last part (\"NAME/part\").",
         |name, s| Arc::new(namespace(name, s, &session, &providers, &hooks)),
     );
-    let dev_insecure = root.section("dev", "For development on one's own machine.", |s| {
-        let insecure =
-            s.boolean("insecure", false, "Clients need no token and may do everything; only on loopback.");
-        rules::insecure_only_on_loopback(s, insecure, &server);
-        insecure
-    });
+    let (dev_insecure, dev_loopback_origins) =
+        root.section("dev", "For development on one's own machine.", |s| dev(s, &server));
     rules::warn_if_nobody_can_enter(root, &token, &namespaces, &hooks, dev_insecure);
     rules::warn_if_nobody_asks(root, &namespaces, &hooks);
     Config {
@@ -67,9 +63,27 @@ pub(super) fn read(root: &Section<'_>) -> Config {
         hooks,
         providers,
         dev_insecure,
+        dev_loopback_origins,
         explained: Vec::new(),
         warnings: Vec::new(),
     }
+}
+
+/// Whether everybody may do everything, and whether every page of this machine may connect.
+fn dev(s: &Section<'_>, server: &Server) -> (bool, bool) {
+    let insecure =
+        s.boolean("insecure", false, "Clients need no token and may do everything; only on loopback.");
+    let origins = s.boolean(
+        "loopback_origins",
+        insecure,
+        "Pages of this machine may connect from any port, beside server.origins; only on loopback.",
+    );
+    rules::dev_only_on_loopback(s, "insecure", insecure, server);
+    rules::dev_only_on_loopback(s, "loopback_origins", origins, server);
+    if insecure {
+        s.reader().warn("dev.insecure = true: every client may do everything".to_owned());
+    }
+    (insecure, origins)
 }
 
 fn server(s: &Section<'_>) -> Server {

@@ -55,6 +55,8 @@ pub struct Config {
     pub providers: BTreeMap<Arc<str>, Provider>,
     /// Clients without a token, everything allowed.
     pub dev_insecure: bool,
+    /// Pages of any origin on this machine may connect.
+    pub dev_loopback_origins: bool,
     /// Every key with its effective value and where that came from.
     pub explained: Vec<Explained>,
     /// What is allowed but should be known.

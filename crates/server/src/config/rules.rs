@@ -143,18 +143,14 @@ pub(super) fn api_key_is_whole(s: &Section<'_>, id: Option<&str>, secret: Option
     }
 }
 
-pub(super) fn insecure_only_on_loopback(s: &Section<'_>, insecure: bool, server: &Server) {
-    if !insecure {
-        return;
-    }
-    if is_loopback(&server.listen) {
-        s.reader().warn("dev.insecure = true: every client may do everything".to_owned());
-    } else {
+/// What makes development easy is for one's own machine alone.
+pub(super) fn dev_only_on_loopback(s: &Section<'_>, key: &'static str, is_on: bool, server: &Server) {
+    if is_on && s.has(key) && !is_loopback(&server.listen) {
         s.refuse(
-            "insecure",
+            key,
             &format!("while server.listen = \"{}\" is not loopback", server.listen),
             "true only with server.listen on 127.0.0.1 or [::1]",
-            "insecure = false",
+            &format!("{key} = false"),
         );
     }
 }
