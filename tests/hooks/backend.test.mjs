@@ -8,24 +8,20 @@ import { ROOT, fresh, start, until } from '../support/server.mjs';
 import { Wire } from '../support/wire.mjs';
 
 const TIMEOUT_MS = 400;
+const hook = (name, url) => `
+[hook.${name}]
+url = "${url}"
+timeout = "${TIMEOUT_MS}ms"
+secret = "${HOOK_SECRET}"
+`;
 const NAMESPACES = (url) => `
-[hook.connect]
-url = "${url}"
-timeout = "${TIMEOUT_MS}ms"
-secret = "${HOOK_SECRET}"
-[hook.subscribe]
-url = "${url}"
-timeout = "${TIMEOUT_MS}ms"
-secret = "${HOOK_SECRET}"
-[hook.publish]
-url = "${url}"
-timeout = "${TIMEOUT_MS}ms"
-secret = "${HOOK_SECRET}"
+${['connect', 'refresh', 'subscribe', 'sub_refresh', 'rpc', 'publish'].map((name) => hook(name, url)).join('')}
 concurrency = 3
 [namespace.story]
 history = { records = 1000, age = "1d" }
-allow = { subscribe = "user", publish = "user", history = "user" }
-hooks = ["subscribe", "publish"]
+allow = { subscribe = "user", publish = "user", history = "user", presence = "user" }
+presence = true
+hooks = ["subscribe", "sub_refresh", "publish"]
 schema = { type = "object", required = ["text"] }
 [namespace.free]
 allow = { subscribe = "user", publish = "user" }
@@ -119,6 +115,57 @@ test('a backend lets in who has no token, with what it says', async () => {
   assert.deepEqual([connect.data, Object.keys(connect.subs)], [{ welcome: true }, ['free:news']]);
   assert.ok((await guest.subscribe('story:guests')).subscribe);
   assert.equal(backend.of('subscribe')[0].user, 'guest-7');
+});
+
+test('a method that is not the server’s own is the backend’s', async () => {
+  const anna = await person('anna');
+  backend.behave = ({ method, data }) => (method === 'dice.roll' ? yes({ data: { rolled: data.sides } }) : no(404, 'no such method'));
+  assert.deepEqual((await anna.rpc('dice.roll', { sides: 6 })).rpc.data, { rolled: 6 });
+  assert.deepEqual((await anna.rpc('dice.lose', {})).error, { code: 404, message: 'no such method' });
+  assert.equal((await anna.rpc('ai.unheard', {})).error.code, 108, 'our own names are not passed on');
+  assert.deepEqual(backend.of('rpc').map(({ method, user }) => [method, user]), [['dice.roll', 'anna'], ['dice.lose', 'anna']]);
+});
+
+const inSeconds = (seconds) => Math.floor(Date.now() / 1000) + seconds;
+
+test('a session that a backend let in lasts as long as it says', async () => {
+  let more = true;
+  backend.behave = ({ hook: asked }) => {
+    if (asked === 'connect') return yes({ user: 'guest', expire_at: inSeconds(3) });
+    return yes(asked === 'refresh' ? (more ? { expire_at: inSeconds(12) } : { expired: true }) : {});
+  };
+  const guest = new Wire(server);
+  wires.push(guest);
+  await guest.opened;
+  const { connect } = await guest.ask({ connect: {} });
+  assert.equal(connect.expires, undefined, 'the guest has nothing to refresh');
+  await until(() => backend.of('refresh').length === 1, 'the question whether it may stay');
+  assert.equal(backend.of('refresh')[0].user, 'guest');
+  more = false;
+  assert.equal((await guest.closed).code, 3005);
+  assert.equal(backend.of('refresh').length, 2);
+});
+
+test('a subscription lasts as long as its backend says, and shows what is public about it', async () => {
+  backend.behave = ({ hook: asked }) => yes(asked === 'subscribe' ? { expire_at: inSeconds(3), info: { role: 'guest' }, data: { title: 'A tale' } } : { expired: true });
+  const anna = await person('anna');
+  const channel = fresh('story:');
+  const { subscribe } = await anna.subscribe(channel);
+  assert.deepEqual(subscribe.data, { title: 'A tale' });
+  const { presence } = (await anna.ask({ presence: { channel } })).presence;
+  assert.deepEqual(Object.values(presence)[0].chan_info, { role: 'guest' });
+  await until(() => anna.pushed(channel, 'unsubscribe').length, 'the end of the subscription');
+  assert.equal(anna.pushed(channel, 'unsubscribe')[0].code, 2501);
+  assert.equal(backend.of('sub_refresh')[0].channel, channel);
+});
+
+test('a record that is there is answered again without asking', async () => {
+  const anna = await person('anna');
+  const publish = { channel: fresh('story:'), key: 'k', data: { text: 'once' } };
+  const first = (await anna.rpc('fireside.publish', publish)).rpc.data;
+  backend.behave = ({ hook: asked }) => (asked === 'publish' ? no(403, 'not your turn any more') : yes());
+  const again = (await anna.rpc('fireside.publish', publish)).rpc.data;
+  assert.deepEqual(again, { ...first, duplicate: true });
 });
 
 test('a slow backend delays only who asked, and keeps the order of that session', async () => {

@@ -110,3 +110,9 @@ pub const HOOK_ANSWER_BYTES_MAX: usize = 128 * 1024;
 pub const HOOK_DATA_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a refusal's message that a backend gives.
 pub const HOOK_MESSAGE_BYTES_MAX: usize = 512;
+/// Bytes of the name of an rpc method.
+pub const METHOD_BYTES_MAX: usize = 128;
+/// How long before the end of a session or subscription its backend is asked whether it may go on, in ms.
+pub const REFRESH_AHEAD_MS: u64 = 10_000;
+/// The least time between two such questions about the same one, in ms.
+pub const REFRESH_PAUSE_MS: u64 = 5_000;

@@ -63,6 +63,8 @@ pub struct Author {
     pub client: Arc<str>,
     /// The token's `info`: JSON, or nothing.
     pub info: Option<Bytes>,
+    /// What is public about this subscription: JSON, or nothing. For presence, joins and leaves; records are by whoever wrote them.
+    pub sub_info: Option<Bytes>,
 }
 
 /// What makes a publish happen once: hashes of (producer, key) and of the request's body.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fireside_core::command::{Command, Connect, History, Publish, Subscribe};
 use fireside_core::event::{Connected, Page, Start};
-use fireside_core::gate::{Admitted, Denial, Entry, Follow, SeePresence, Verdict, Write};
+use fireside_core::gate::{Admitted, Denial, Entry, Follow, Question, SeePresence, Verdict, Write};
 use fireside_core::outbox::SubId;
 use fireside_core::position::{Claimed, Position};
-use fireside_core::{Code, Disconnect, Event, Fact, Refusal, Reply, Request, Unsubscribed, limits};
+use fireside_core::{Author, Code, Disconnect, Event, Fact, Refusal, Reply, Request, Unsubscribed, limits};
 
-use crate::channel::{Asker, Channel};
+use crate::channel::{Asker, Channel, Placed};
 use crate::ports::Soon;
 use crate::session::{Session, SubOptions};
 use crate::{Node, follow, hooks, lock, run};
@@ -41,7 +41,7 @@ pub(crate) fn perform(
             let refused = session.ask(node, None, |_| Err::<(), _>(bad()));
             session.refuse(node, "rpc", id, refused.err().unwrap_or_else(bad));
         }
-        Command::Rpc { .. } | Command::SubRefresh { .. } | Command::Unsupported => {
+        Command::SubRefresh { .. } | Command::Unsupported => {
             let passed = session.ask(node, None, |caller| node.gate.pass(caller));
             let refusal = passed.err().unwrap_or(Refusal::new(Code::NotAvailable));
             session.refuse(node, "rpc", id, refusal);
@@ -61,6 +61,7 @@ async fn later(node: Arc<Node>, session: Arc<Session>, id: u32, command: Command
             ("presence", presence(&node, &session, id, &channel, true).await)
         }
         Command::History(asked) => ("history", history(&node, &session, id, asked).await),
+        Command::Rpc { method, data } => ("rpc", rpc(&node, &session, id, method, data).await),
         Command::StartRun(asked) => ("ai.start", run::start(&node, &session, id, asked).await),
         Command::CancelRun(asked) => ("ai.cancel", run::cancel(&node, &session, id, asked).await),
         _ => return,
@@ -145,7 +146,7 @@ fn enter(
         connected(&node, &session, id, starts, data);
         for (channel, sub) in opened {
             follow::attach(&node, &session, sub);
-            came(&node, &session, &channel, sub);
+            came(&node, &session, &channel, sub, None);
         }
     })))
 }
@@ -203,12 +204,12 @@ fn connected(
     // The first ping comes after half to all of the interval, so that many who came together do not pong together.
     let half = node.settings.ping_ms / 2;
     let wait_ms = half + (node.host.random() % u128::from(half.max(1))) as u64;
-    node.sessions.due(session.slot(), node.host.monotonic_ms() + wait_ms);
+    session.begin_pings(node, wait_ms);
 }
 
-/// Whole seconds until the token is over, at least 1.
+/// Whole seconds until the token is over, at least 1. Whoever came in without one has none to refresh.
 fn ttl_s(node: &Node, session: &Session) -> Option<u32> {
-    let expires_ms = session.principal()?.expires_ms()?;
+    let expires_ms = session.principal().filter(|who| who.has_token())?.expires_ms()?;
     let left_ms = expires_ms.saturating_sub(node.host.now_ms());
     Some(u32::try_from(left_ms / 1000).unwrap_or(u32::MAX).max(1))
 }
@@ -228,6 +229,7 @@ fn refresh(node: &Arc<Node>, session: &Arc<Session>, id: u32, token: &str) -> Re
         }
     };
     session.replace_principal(principal.clone());
+    session.look_again(node);
     // The newer token may allow less: what it no longer allows ends now, queued records included.
     for channel in session.subscriptions() {
         if !node.gate.may_follow(&principal, &channel) && session.remove_sub(node, &channel).is_some() {
@@ -264,11 +266,36 @@ fn publish(node: &Arc<Node>, session: &Arc<Session>, reply: Publishing, asked: P
     };
     let (node, session) = (node.clone(), session.clone());
     Some(Box::pin(async move {
+        if let Some(known) = known(&node, &session, &question).await {
+            session.publish_begins(question.channel());
+            session.published(&node, question.channel(), reply.id, reply.positioned, known);
+            return session.flush();
+        }
         let answer = hooks::ask(&node, &session, question.asked()).await;
         match node.gate.answer_publish(*question, answer, node.host.now_ms()) {
             Ok(write) => propose(&node, &session, reply, write),
             Err(denial) => hooks::deny(&node, &session, "publish", reply.id, denial),
         }
+    }))
+}
+
+/// A record that is there already is answered without asking: whoever repeats a publish whose answer was lost must not hear that
+/// it is not allowed any more.
+async fn known(
+    node: &Arc<Node>,
+    session: &Arc<Session>,
+    question: &Question<Admitted<Write>>,
+) -> Option<Result<Placed, Refusal>> {
+    let key = question.key()?;
+    session.published_all(question.channel()).await;
+    let channel = match awake(node, question.channel(), question.policy()).await {
+        Ok(channel) => channel,
+        Err(refusal) => return Some(Err(refusal)),
+    };
+    let known = lock(&channel.state).core()?.publish_known(key, node.host.now_ms())?;
+    Some(known.map(|position| {
+        node.say(Fact::Duplicate);
+        Placed { position: Some(position), duplicate: true, run: None }
     }))
 }
 
@@ -312,7 +339,7 @@ async fn subscribe(
     }
     session.published_all(admitted.channel()).await;
     let channel = awake(node, admitted.channel(), admitted.policy()).await?;
-    let Follow { asked, filter, data } = admitted.command();
+    let Follow { asked, filter, data, info, expires_ms } = admitted.command();
     let (mut start, from) = follow::start(node, &channel, asked.recover).await?;
     if let Some(filter) = filter {
         start.page.retain(|record| filter.wants(record));
@@ -328,17 +355,33 @@ async fn subscribe(
     let policy = &channel.policy;
     let join_leave = policy.join_leave && (policy.join_leave_push || asked.join_leave);
     let patches_from = start.position.filter(|_| start.patches).map(|position| position.offset);
-    let options = SubOptions { filter: filter.clone(), patches_from, join_leave, by_server: false };
+    let options = SubOptions {
+        filter: filter.clone(),
+        patches_from,
+        join_leave,
+        by_server: false,
+        expires_ms: *expires_ms,
+    };
     let Some(sub) = session.add_sub(node, &channel, from, options) else { return Ok(()) };
     session.tell_in_order(Event::Reply { id, reply: Reply::Subscribed(Box::new(start)) });
+    if expires_ms.is_some() {
+        session.look_again(node);
+    }
     follow::attach(node, session, sub);
-    came(node, session, &channel, sub);
+    came(node, session, &channel, sub, info.clone());
     Ok(())
 }
 
 /// A member came: added first, then everybody who asked for it is told, the member too.
-fn came(node: &Arc<Node>, session: &Arc<Session>, channel: &Arc<Channel>, sub: SubId) {
+fn came(
+    node: &Arc<Node>,
+    session: &Arc<Session>,
+    channel: &Arc<Channel>,
+    sub: SubId,
+    sub_info: Option<Bytes>,
+) {
     let Some(who) = session.principal().map(|principal| principal.member().clone()) else { return };
+    let who = if sub_info.is_some() { Arc::new(Author { sub_info, ..(*who).clone() }) } else { who };
     let policy = &channel.policy;
     let is_new = (policy.presence || policy.join_leave) && {
         let mut state = lock(&channel.state);
@@ -358,6 +401,25 @@ fn unsubscribe(node: &Arc<Node>, session: &Arc<Session>, id: u32, channel: &str)
         session.remove_sub(node, &name);
     }
     session.tell_in_order(Event::Reply { id, reply: Reply::Unsubscribed });
+}
+
+// ----------------------------------------------------------------------------------------------------------------- rpc
+
+/// A method that is not ours is its backend's.
+async fn rpc(
+    node: &Arc<Node>,
+    session: &Arc<Session>,
+    id: u32,
+    method: String,
+    data: Bytes,
+) -> Result<(), Refusal> {
+    let question = session.ask(node, None, |caller| node.gate.rpc(caller, method, data))?;
+    let answer = hooks::ask(node, session, question.asked()).await;
+    match node.gate.answer_rpc(question, answer) {
+        Ok(result) => session.reply(id, Reply::Rpc(result)),
+        Err(denial) => return hooks::refuse(node, session, denial),
+    }
+    Ok(())
 }
 
 // ---------------------------------------------------------------------------------------------------------------- read

@@ -6,6 +6,7 @@
 
 mod driver;
 mod inner;
+mod time;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -53,6 +54,10 @@ pub(crate) struct Inner {
     sink_waits: bool,
     closing: Option<Disconnect>,
     next_sub: u32,
+    /// When the next ping is to go out, monotonic ms.
+    ping_due_ms: u64,
+    /// The backend is not asked before whether the session may go on, monotonic ms.
+    next_refresh_ms: u64,
     /// When the ping that waits for its answer went out, monotonic ms; 0 if none does.
     pinged_ms: u64,
     /// Pongs that may still come, if late: one per ping.
@@ -94,6 +99,10 @@ pub(crate) struct Sub {
     pub(crate) join_leave: bool,
     /// The server opened it: losing its position closes the session.
     pub(crate) by_server: bool,
+    /// When it is over, Unix ms; `None` if never.
+    expires_ms: Option<u64>,
+    /// The backend is not asked before whether it may go on, monotonic ms.
+    next_refresh_ms: u64,
 }
 
 impl Sub {
@@ -129,6 +138,8 @@ impl Session {
                 sink_waits: false,
                 closing: None,
                 next_sub: 0,
+                ping_due_ms: u64::MAX,
+                next_refresh_ms: 0,
                 pinged_ms: 0,
                 pongs_owed: 0,
                 deaf: false,
@@ -373,6 +384,8 @@ impl Session {
             patches_from: opts.patches_from,
             join_leave: opts.join_leave,
             by_server: opts.by_server,
+            expires_ms: opts.expires_ms,
+            next_refresh_ms: 0,
         });
         node.say(Fact::Subscribed { channel: channel.name.clone() });
         Some(id)
@@ -483,63 +496,6 @@ impl Session {
         inner.subs[at..].rotate_left(1);
         Some(id)
     }
-
-    // -------------------------------------------------------------------------------------------------------- time
-
-    /// A ping is due, its answer is missing, the token is over, or nobody ever said who this is. Answers when to look again.
-    pub(crate) fn tick(&self, node: &Node, now_ms: u64) -> u64 {
-        let mut inner = lock(&self.inner);
-        let unix_ms = node.host.now_ms();
-        let expires_ms = inner.principal.as_ref().and_then(|who| who.expires_ms());
-        let grace = |exp: u64| exp.saturating_add(limits::EXPIRED_GRACE_MS);
-        let why = match inner.phase {
-            Phase::New | Phase::Refused => Some(Disconnect::STALE),
-            Phase::Closed => return u64::MAX,
-            Phase::Open if expires_ms.is_some_and(|exp| unix_ms > grace(exp)) => Some(Disconnect::EXPIRED),
-            Phase::Open if inner.no_pong(now_ms, node.settings.pong_ms_max) => Some(Disconnect::NO_PONG),
-            Phase::Open => None,
-        };
-        if let Some(why) = why {
-            inner.closing.get_or_insert(why);
-            inner.wake();
-            return u64::MAX;
-        }
-        let next_ms = if inner.pinged_ms == 0 {
-            inner.pinged_ms = now_ms.max(1);
-            inner.heard = false;
-            inner.pongs_owed += 1;
-            inner.push(|outbox| outbox.push_control(Event::Ping));
-            inner.drain(&*self.sink);
-            now_ms + node.settings.pong_ms_max
-        } else if now_ms < inner.pinged_ms + node.settings.pong_ms_max {
-            // Looked at for another reason: its time is not over.
-            inner.pinged_ms + node.settings.pong_ms_max
-        } else {
-            // Heard from meanwhile: alive, if late with its pong.
-            inner.pinged_ms = 0;
-            now_ms + node.settings.ping_ms.saturating_sub(node.settings.pong_ms_max)
-        };
-        match expires_ms {
-            Some(exp) => {
-                next_ms.min(now_ms.saturating_add(grace(exp).saturating_sub(unix_ms)).saturating_add(1))
-            }
-            None => next_ms,
-        }
-    }
-
-    /// A pong came. False if none was asked for.
-    fn ponged(&self, node: &Node) -> bool {
-        let mut inner = lock(&self.inner);
-        let asked = inner.pongs_owed > 0;
-        inner.pongs_owed = inner.pongs_owed.saturating_sub(1);
-        inner.pinged_ms = 0;
-        drop(inner);
-        if asked {
-            let now_ms = node.host.monotonic_ms();
-            node.sessions.due(self.slot(), now_ms + node.settings.ping_ms);
-        }
-        asked
-    }
 }
 
 /// How a subscription is to be.
@@ -549,6 +505,8 @@ pub(crate) struct SubOptions {
     pub(crate) patches_from: Option<u64>,
     pub(crate) join_leave: bool,
     pub(crate) by_server: bool,
+    /// When it is over, Unix ms; `None` if never.
+    pub(crate) expires_ms: Option<u64>,
 }
 
 #[cfg(test)]

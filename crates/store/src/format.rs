@@ -115,7 +115,7 @@ fn decode_record(reader: &mut Reader, offset: u64, before: Option<&Record>) -> R
         let user = reader.text("user")?;
         let client = reader.text("client")?;
         let info = if flags & HAS_INFO != 0 { Some(reader.bytes("info")?) } else { None };
-        Some(Arc::new(Author { user, client, info }))
+        Some(Arc::new(Author { user, client, info, sub_info: None }))
     } else {
         None
     };

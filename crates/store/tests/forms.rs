@@ -22,7 +22,7 @@ fn body() -> impl Strategy<Value = Bytes> {
 
 fn record() -> impl Strategy<Value = Record> {
     let author = (text(), text(), prop::option::of(body()))
-        .prop_map(|(user, client, info)| Arc::new(Author { user, client, info }));
+        .prop_map(|(user, client, info)| Arc::new(Author { user, client, info, sub_info: None }));
     let key = (any::<[u8; 16]>(), any::<[u8; 16]>()).prop_map(|(id, body)| KeyMark { id, body });
     (
         any::<u64>(),

@@ -66,6 +66,7 @@ fn batch(records: u64) -> Arc<Batch> {
         user: "anna-4711".into(),
         client: "6f1d2c1e-8f0e-4c52-a3b5-0d3f7f0f9f10".into(),
         info: Some(r#"{"name":"Anna","color":"teal"}"#.into()),
+        sub_info: None,
     });
     let record = |offset| Record {
         offset,

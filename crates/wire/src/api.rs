@@ -487,7 +487,7 @@ mod tests {
             offset: 1,
             time_ms: 5,
             kind: Kind::Plain,
-            author: Some(Arc::new(Author { user: "anna".into(), client: "c".into(), info: None })),
+            author: Some(Arc::new(Author { user: "anna".into(), client: "c".into(), ..Author::default() })),
             key: None,
             conflate: None,
             tags: Vec::new(),

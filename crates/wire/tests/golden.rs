@@ -89,11 +89,16 @@ fn claim(epoch: Epoch, offset: u64) -> Option<Claimed> {
 }
 
 fn anna() -> Arc<Author> {
-    Arc::new(Author { user: "42".into(), client: "c-1".into(), info: Some(r#"{"name":"Anna"}"#.into()) })
+    Arc::new(Author {
+        user: "42".into(),
+        client: "c-1".into(),
+        info: Some(r#"{"name":"Anna"}"#.into()),
+        sub_info: None,
+    })
 }
 
 fn seven() -> Arc<Author> {
-    Arc::new(Author { user: "7".into(), client: "c-7".into(), info: None })
+    Arc::new(Author { user: "7".into(), client: "c-7".into(), ..Author::default() })
 }
 
 fn record(offset: u64, body: &'static str) -> Record {

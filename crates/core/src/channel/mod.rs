@@ -175,6 +175,15 @@ impl Channel {
         Decision { batch, answers }
     }
 
+    /// Where the record of this key is, if there is one; a refusal if it had another body. `None`: the key is not known.
+    pub fn publish_known(&self, key: KeyMark, now_ms: u64) -> Option<Result<Position, Refusal>> {
+        let known = self.keys.find(&key.id, now_ms.max(self.time_ms))?;
+        Some(match known.body == key.body {
+            true => Ok(Position::new(self.epoch, known.offset)),
+            false => Err(Refusal::because(Code::Conflict, KNOWN_WITH_ANOTHER_BODY)),
+        })
+    }
+
     /// What a start of a run with this key is answered without being written: the run it started before, or a refusal. `None`: it may
     /// start now.
     pub fn start_known(&self, key: KeyMark, now_ms: u64) -> Option<Result<Arc<str>, Refusal>> {
@@ -312,6 +321,8 @@ impl Channel {
     }
 }
 
+const KNOWN_WITH_ANOTHER_BODY: &str = "this key is known with another body";
+
 /// A batch in the making: what is asked is answered as if what was asked before it were there already.
 struct Draft<'a> {
     channel: &'a Channel,
@@ -351,8 +362,7 @@ impl Draft<'_> {
 
     fn known(&self, write: &Write) -> Option<Answer> {
         let key = write.key?;
-        let other_body =
-            || Answer::Refused(Refusal::because(Code::Conflict, "this key is known with another body"));
+        let other_body = || Answer::Refused(Refusal::because(Code::Conflict, KNOWN_WITH_ANOTHER_BODY));
         if let Some(known) = self.channel.keys.find(&key.id, self.time_ms) {
             return Some(match known.body == key.body {
                 true => Answer::Known { offset: known.offset, run: known.run.clone() },

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     fn who(user: &str, client: &str) -> Arc<Author> {
-        Arc::new(Author { user: user.into(), client: client.into(), info: None })
+        Arc::new(Author { user: user.into(), client: client.into(), ..Author::default() })
     }
 
     #[test]

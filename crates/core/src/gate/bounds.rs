@@ -106,6 +106,18 @@ pub(super) fn conflate(text: Option<&str>) -> Result<Option<Arc<str>>, Refusal> 
     }
 }
 
+/// A method of a backend's: what begins like ours is kept for ours.
+pub(super) fn method(name: &str) -> Result<(), Refusal> {
+    if name.len() > limits::METHOD_BYTES_MAX {
+        let message = format!("a method's name has at most {} bytes", limits::METHOD_BYTES_MAX);
+        return Err(Refusal::because(Code::BadRequest, message));
+    }
+    match name.starts_with("fireside.") || name.starts_with("ai.") {
+        true => Err(Refusal::because(Code::NotAvailable, "there is no such method of this server")),
+        false => Ok(()),
+    }
+}
+
 pub(super) fn reason(text: String) -> Result<String, Refusal> {
     if text.len() > 256 {
         return Err(Refusal::because(Code::BadRequest, "a reason has at most 256 bytes"));

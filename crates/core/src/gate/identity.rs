@@ -245,6 +245,32 @@ impl Gate {
         Ok(Entry { principal: Arc::new(extended), data: grant.data })
     }
 
+    /// May this session, whose end is near, go on? Asked by the node, since nobody sends a command for it.
+    pub fn ask_refresh(&self, who: &Arc<Principal>) -> Question<Arc<Principal>> {
+        Question::new(about(Hook::Refresh, who), who.clone())
+    }
+
+    /// The principal that goes on, until when the backend says.
+    ///
+    /// # Errors
+    /// What the backend says: 3005 for `expired`; or its answer breaks a bound, or names no end.
+    pub fn answer_refresh(
+        &self,
+        question: Question<Arc<Principal>>,
+        answer: Result<Answer, Unanswered>,
+        now_ms: u64,
+    ) -> Result<Arc<Principal>, Denial> {
+        let (grant, who) = question.granted(answer)?;
+        if grant.expired {
+            return Err(Denial::Closed(Disconnect::EXPIRED));
+        }
+        let author = self.author(Hook::Refresh, &who, who.user().clone(), grant.info.as_ref())?;
+        let end = self.end(Hook::Refresh, &grant, now_ms)?;
+        // Without one it would never end: nobody can have meant that by saying nothing.
+        let end = end.ok_or_else(|| unusable(Hook::Refresh, "expire_at is missing"))?;
+        Ok(Arc::new(Principal { author, expires_ms: Some(end), ..(*who).clone() }))
+    }
+
     /// The same author, with what a backend says is public about the user.
     fn author(
         &self,
@@ -257,7 +283,7 @@ impl Gate {
             return Err(unusable(hook, "info is too large or too deep"));
         }
         let info = info.cloned().or_else(|| who.author.info.clone());
-        Ok(Arc::new(Author { user, info, client: who.author.client.clone() }))
+        Ok(Arc::new(Author { user, info, client: who.author.client.clone(), sub_info: None }))
     }
 
     /// When what a backend grants is over, in Unix ms.
@@ -271,7 +297,8 @@ impl Gate {
     /// Who a token proves somebody to be.
     fn proven(&self, claims: Claims, client: &str, now_ms: u64) -> Result<Arc<Principal>, Denial> {
         check(self.rules(), &claims, now_ms)?;
-        let author = Author { user: Arc::from(claims.user), client: Arc::from(client), info: claims.info };
+        let (user, info) = (Arc::from(claims.user), claims.info);
+        let author = Author { user, client: Arc::from(client), info, sub_info: None };
         Ok(Arc::new(Principal {
             author: Arc::new(author),
             issuer: claims.issuer.into(),

@@ -132,6 +132,10 @@ pub struct Follow {
     pub filter: Option<Arc<TagFilter>>,
     /// What a backend has for the reply.
     pub data: Option<Bytes>,
+    /// Public about this subscription.
+    pub info: Option<Bytes>,
+    /// When it is over, Unix ms; `None` if never.
+    pub expires_ms: Option<u64>,
 }
 
 /// A record that may be written.
@@ -221,7 +225,7 @@ impl Gate {
         }
         let policy = self.admit(&mut caller, &channel, Rights::SUBSCRIBE)?;
         let filter = bounds::filter(&asked, &policy)?;
-        let follow = Follow { asked, filter, data: None };
+        let follow = Follow { asked, filter, ..Follow::default() };
         Ok(self.verdict(Hook::Subscribe, Bytes::new(), admitted(follow, channel, policy, caller.principal)))
     }
 
@@ -237,7 +241,7 @@ impl Gate {
             let policy = self.policy(&channel)?;
             (!channel.is_reserved()).then(|| {
                 let asked = Subscribe { channel: name, ..Subscribe::default() };
-                admitted(Follow { asked, filter: None, data: None }, channel, policy, principal)
+                admitted(Follow { asked, ..Follow::default() }, channel, policy, principal)
             })
         };
         names.filter_map(admit).collect()

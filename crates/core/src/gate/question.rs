@@ -4,11 +4,17 @@
 //! has not answered, and what an answer changes is judged here like what a client sends.
 
 use std::fmt;
+use std::sync::Arc;
 
-use super::identity::still_valid;
-use super::{Admitted, Denial, Follow, Gate, Write, bounds, fits};
+use bytes::Bytes;
+
+use super::identity::{about, still_valid};
+use super::{Admitted, Caller, Denial, Follow, Gate, Principal, Write, bounds, fits, quota};
 use crate::hook::{Answer, Asked, Grant, Hook, Unanswered};
 use crate::limits;
+use crate::name::ChannelName;
+use crate::namespace::Namespace;
+use crate::record::KeyMark;
 use crate::refusal::{Code, Refusal};
 
 /// What the gate says to a command that it does not refuse.
@@ -22,7 +28,7 @@ pub enum Verdict<T> {
 
 impl<T> Verdict<T> {
     pub(super) fn ask(asked: Asked, held: T) -> Self {
-        Verdict::Ask(Box::new(Question { asked, held }))
+        Verdict::Ask(Box::new(Question::new(asked, held)))
     }
 
     /// What passed, for those who are never asked about: backends, and namespaces without hooks.
@@ -52,6 +58,10 @@ impl<T> fmt::Debug for Question<T> {
 }
 
 impl<T> Question<T> {
+    pub(super) fn new(asked: Asked, held: T) -> Self {
+        Question { asked, held }
+    }
+
     /// The words of the question.
     pub fn asked(&self) -> &Asked {
         &self.asked
@@ -68,6 +78,25 @@ impl<T> Question<T> {
                 Err(Denial::Refused(Refusal::because(Code::Internal, message)))
             }
         }
+    }
+}
+
+impl<C> Question<Admitted<C>> {
+    /// Where.
+    pub fn channel(&self) -> &ChannelName {
+        &self.held.channel
+    }
+
+    /// The channel's policy.
+    pub fn policy(&self) -> &Arc<Namespace> {
+        &self.held.policy
+    }
+}
+
+impl Question<Admitted<Write>> {
+    /// The mark of the record's key: whoever knows it already need not ask.
+    pub fn key(&self) -> Option<KeyMark> {
+        self.held.command.key
     }
 }
 
@@ -117,11 +146,70 @@ impl Gate {
     ) -> Result<Admitted<Follow>, Denial> {
         let (grant, mut admitted) = question.granted(answer)?;
         still_valid(&admitted.principal, now_ms).map_err(Denial::Refused)?;
+        let wrong = |what| Err(unusable(Hook::Subscribe, what));
         if !bounds::given(grant.data.as_ref(), limits::HOOK_DATA_BYTES_MAX) {
-            return Err(unusable(Hook::Subscribe, "data is too large or too deep"));
+            return wrong("data is too large or too deep");
         }
+        if !bounds::given(grant.info.as_ref(), limits::INFO_BYTES_MAX) {
+            return wrong("info is too large or too deep");
+        }
+        admitted.command.expires_ms = self.end(Hook::Subscribe, &grant, now_ms)?;
         admitted.command.data = grant.data;
+        admitted.command.info = grant.info;
         Ok(admitted)
+    }
+
+    /// May this subscription, whose end is near, go on? Asked by the node, since nobody sends a command for it.
+    pub fn ask_sub_refresh(&self, who: &Arc<Principal>, channel: ChannelName) -> Question<()> {
+        Question::new(Asked { channel: Some(channel), ..about(Hook::SubRefresh, who) }, ())
+    }
+
+    /// Until when it goes on, in Unix ms.
+    ///
+    /// # Errors
+    /// What the backend says: 110 for `expired`; or its answer names no end, or one in the past.
+    pub fn answer_sub_refresh(
+        &self,
+        question: Question<()>,
+        answer: Result<Answer, Unanswered>,
+        now_ms: u64,
+    ) -> Result<u64, Denial> {
+        let (grant, ()) = question.granted(answer)?;
+        if grant.expired {
+            return Err(Denial::Refused(Code::Expired.into()));
+        }
+        let end = self.end(Hook::SubRefresh, &grant, now_ms)?;
+        end.ok_or_else(|| unusable(Hook::SubRefresh, "expire_at is missing"))
+    }
+
+    /// May this session call a method of its backend? Whatever passes is asked.
+    ///
+    /// # Errors
+    /// 107, 108 where there is no such hook, 110, 111.
+    pub fn rpc(&self, mut caller: Caller<'_>, method: String, data: Bytes) -> Result<Question<()>, Refusal> {
+        bounds::method(&method)?;
+        still_valid(caller.principal, caller.now_ms)?;
+        quota::take(self.rules(), &mut caller)?;
+        if !self.rules().hooks.has(Hook::Rpc) {
+            return Err(Refusal::new(Code::NotAvailable));
+        }
+        Ok(Question::new(Asked { method, data, ..about(Hook::Rpc, caller.principal) }, ()))
+    }
+
+    /// What the method answers: one JSON value, or empty.
+    ///
+    /// # Errors
+    /// What the backend says; or its answer breaks a bound.
+    pub fn answer_rpc(
+        &self,
+        question: Question<()>,
+        answer: Result<Answer, Unanswered>,
+    ) -> Result<Bytes, Denial> {
+        let (grant, ()) = question.granted(answer)?;
+        if !bounds::given(grant.data.as_ref(), limits::HOOK_DATA_BYTES_MAX) {
+            return Err(unusable(Hook::Rpc, "data is too large or too deep"));
+        }
+        Ok(grant.data.unwrap_or_default())
     }
 }
 

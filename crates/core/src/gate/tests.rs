@@ -414,3 +414,22 @@ fn a_backend_adds_to_a_token_and_does_not_outlast_it() {
     let breaks = Grant { user: Some("a\nb".into()), ..Grant::default() };
     assert!(matches!(entering(None, breaks), Err(Denial::Unusable(Hook::Connect, _))));
 }
+
+#[test]
+fn more_time_is_given_by_a_word_about_time_only() {
+    let gate = gate();
+    let anna = principal(&gate, claims("anna", room(Rights::ALL)));
+    let end_s = NOW_MS / 1000 + 7200;
+    let until = |expires_s, expired| granted(Grant { expires_s, expired, ..Grant::default() });
+    let session = |answer| gate.answer_refresh(gate.ask_refresh(&anna), answer, NOW_MS);
+    assert_eq!(session(until(Some(end_s), false)).unwrap().expires_ms(), Some(end_s * 1000));
+    assert!(matches!(session(until(None, false)), Err(Denial::Unusable(..))), "silence is not for ever");
+    assert!(matches!(session(until(Some(1), false)), Err(Denial::Unusable(..))));
+    assert_eq!(session(until(Some(end_s), true)).unwrap_err(), Denial::Closed(Disconnect::EXPIRED));
+    let channel = ChannelName::parse("story:42").unwrap();
+    let sub = |answer| gate.answer_sub_refresh(gate.ask_sub_refresh(&anna, channel.clone()), answer, NOW_MS);
+    assert_eq!(sub(until(Some(end_s), false)), Ok(end_s * 1000));
+    assert!(matches!(sub(until(None, false)), Err(Denial::Unusable(..))));
+    assert_eq!(sub(until(None, true)), Err(Denial::Refused(Code::Expired.into())));
+    assert!(matches!(sub(Err(Unanswered("timeout"))), Err(Denial::Refused(no)) if no.code.is_temporary()));
+}

@@ -1,17 +1,18 @@
 //! Hooks: what a client sees while a backend thinks, says no, says nothing, or says something else.
 
 use bytes::Bytes;
-use fireside_core::gate::Rules;
+use fireside_core::gate::{Principal, Rules};
 use fireside_core::hook::{Answer, Grant, Hook, Unanswered};
-use fireside_core::{Code, Disconnect, Refusal, Reply};
+use fireside_core::{Code, Command, Disconnect, Refusal, Reply};
 use fireside_node::Settings;
+use fireside_node::ports::Host;
 
 use crate::host::{MemoryLog, Shown, World, namespaces};
 
 /// A world in which `story:…` asks before it is followed or written to, and every connect is asked about if `hooks` says so.
 fn asking(hooks: &[Hook], lenient: &[Hook]) -> World {
     let mut spaces = namespaces();
-    spaces[0].hooks = [Hook::Subscribe, Hook::Publish].into_iter().collect();
+    spaces[0].hooks = [Hook::Subscribe, Hook::SubRefresh, Hook::Publish].into_iter().collect();
     let rules = Rules {
         hooks: hooks.iter().copied().collect(),
         lenient: lenient.iter().copied().collect(),
@@ -19,7 +20,9 @@ fn asking(hooks: &[Hook], lenient: &[Hook]) -> World {
         commands_burst: 1_000_000,
         ..Rules::default()
     };
-    World::ruled(MemoryLog::default().into(), spaces, Settings::default(), rules)
+    // No pings: these stories are about other times.
+    let settings = Settings { ping_ms: 3_600_000, ..Settings::default() };
+    World::ruled(MemoryLog::default().into(), spaces, settings, rules)
 }
 
 fn json(text: &'static str) -> Option<Bytes> {
@@ -202,4 +205,116 @@ fn who_is_not_let_in_is_told_why_or_sent_away() {
     world.backend.say(Ok(Answer::Closed(Disconnect { code: 4502, reason: "closed today".into() })));
     world.run();
     assert_eq!(closed.closed(), Some(4502));
+}
+
+#[test]
+fn i2_once_a_record_that_is_there_is_not_asked_about_again() {
+    let world = asking(&[], &[]);
+    let mut anna = world.client("anna");
+    let first = anna.publish("story:1", "1", Some("k"));
+    world.run();
+    world.backend.grant(Grant { data: json("2"), ..Grant::default() });
+    world.run();
+    let again = anna.publish("story:1", "1", Some("k"));
+    let other = anna.publish("story:1", "3", Some("k"));
+    world.run();
+    assert_eq!(world.backend.waiting(), 0, "its turn may be over by now");
+    let place = |asked| match anna.reply(asked) {
+        Some(Reply::PublishedAt { position, duplicate }) => (position, duplicate),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(place(first).0, place(again).0);
+    assert!(place(again).1 && !place(first).1);
+    assert!(anna.shown().contains(&Shown::Refused(other, 409)));
+}
+
+#[test]
+fn a_method_that_is_not_ours_is_the_backends() {
+    let world = asking(&[Hook::Rpc], &[]);
+    let mut anna = world.client("anna");
+    let call = |method: &str| Command::Rpc { method: method.into(), data: Bytes::from_static(b"[1]") };
+    let asked = anna.send(call("dice.roll"));
+    let reserved = anna.send(call("ai.stop"));
+    world.run();
+    let question = world.backend.grant(Grant { data: json("6"), ..Grant::default() });
+    assert_eq!((question.method.as_str(), question.data), ("dice.roll", Bytes::from_static(b"[1]")));
+    world.run();
+    assert!(matches!(anna.reply(asked), Some(Reply::Rpc(data)) if data == "6"));
+    assert!(anna.shown().contains(&Shown::Refused(reserved, 108)), "our own names are kept for us");
+    let nobody = asking(&[], &[]);
+    let mut ben = nobody.client("ben");
+    let asked = ben.send(call("dice.roll"));
+    nobody.run();
+    assert!(ben.shown().contains(&Shown::Refused(asked, 108)));
+}
+
+/// Seconds of the world's clock, from now on.
+fn in_s(world: &World, seconds: u64) -> Option<u64> {
+    Some(world.tasks.now_ms() / 1000 + seconds)
+}
+
+#[test]
+fn a_session_that_its_backend_let_in_lasts_as_long_as_the_backend_says() {
+    let world = asking(&[Hook::Connect, Hook::Refresh], &[]);
+    let anna = world.client("");
+    let user = || Some("anna".to_owned());
+    world.backend.grant(Grant { user: user(), expires_s: in_s(&world, 60), ..Grant::default() });
+    world.pass_ms(49_000);
+    assert_eq!(world.backend.waiting(), 0, "its end is not near");
+    world.pass_ms(2_000);
+    assert_eq!(world.backend.waiting(), 1);
+    let question = world.backend.grant(Grant { expires_s: in_s(&world, 60), ..Grant::default() });
+    assert_eq!((question.hook, &*question.user), (Hook::Refresh, "anna"));
+    world.pass_ms(40_000);
+    assert_eq!((world.backend.waiting(), anna.closed()), (0, None), "it has more time");
+    world.pass_ms(11_000);
+    world.backend.grant(Grant { expired: true, ..Grant::default() });
+    world.run();
+    assert_eq!(anna.closed(), Some(3005));
+}
+
+#[test]
+fn a_backend_that_does_not_answer_is_asked_again_until_the_session_is_over() {
+    let world = asking(&[Hook::Connect, Hook::Refresh], &[]);
+    let anna = world.client("");
+    world.backend.grant(Grant { expires_s: in_s(&world, 60), ..Grant::default() });
+    let mut asked = 0;
+    for _ in 0..200 {
+        world.pass_ms(500);
+        while world.backend.waiting() > 0 {
+            asked += 1;
+            // Neither silence nor an answer without an end gives it more time.
+            match asked % 2 {
+                0 => world.backend.say(Err(Unanswered("timeout"))),
+                _ => world.backend.grant(Grant::default()),
+            };
+        }
+        if anna.closed().is_some() {
+            break;
+        }
+    }
+    assert_eq!(anna.closed(), Some(3005));
+    assert!((6..=8).contains(&asked), "35 s, a question each 5 s: {asked}");
+}
+
+#[test]
+fn a_subscription_lasts_as_long_as_its_backend_says() {
+    let world = asking(&[], &[]);
+    let mut anna = world.client("anna");
+    anna.subscribe("story:1", None);
+    world.run();
+    let info = json(r#"{"role":"guest"}"#);
+    world.backend.grant(Grant { expires_s: in_s(&world, 30), info: info.clone(), ..Grant::default() });
+    world.run();
+    let members = world.node.presence(&Principal::backend("test"), "story:1").unwrap();
+    assert_eq!(members[0].sub_info, info, "what is public about it is shown with it");
+    world.pass_ms(21_000);
+    let question = world.backend.grant(Grant { expires_s: in_s(&world, 30), ..Grant::default() });
+    assert_eq!((question.hook, question.channel.unwrap().as_str()), (Hook::SubRefresh, "story:1"));
+    world.pass_ms(15_000);
+    assert!(!anna.shown().iter().any(|shown| matches!(shown, Shown::Unsubscribed(..))));
+    world.pass_ms(20_000);
+    let over = Shown::Unsubscribed("story:1".into(), 2501);
+    assert!(anna.shown().contains(&over), "nobody answered: {:?}", anna.shown());
+    assert!(world.node.presence(&Principal::backend("test"), "story:1").unwrap().is_empty());
 }

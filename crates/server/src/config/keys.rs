@@ -305,13 +305,24 @@ fn provider(s: &Section<'_>) -> Provider {
 }
 
 /// What each hook is asked about; the first ones for every session, the others where a namespace names them.
-const HOOKS: [(Hook, &str, &str); 3] = [
+const HOOKS: [(Hook, &str, &str); 6] = [
     (
         Hook::Connect,
         "connect",
         "Who is this, and may it come in? Asked for every connect, with or without a token.",
     ),
+    (
+        Hook::Refresh,
+        "refresh",
+        "May it stay? Asked before the end of a session that came in without a token.",
+    ),
+    (Hook::Rpc, "rpc", "What does this method answer? Asked for every rpc that is not the server's own."),
     (Hook::Subscribe, "subscribe", "May it follow this channel? Asked where a namespace's hooks name it."),
+    (
+        Hook::SubRefresh,
+        "sub_refresh",
+        "May it follow on? Asked before the end of a subscription where a namespace's hooks name it.",
+    ),
     (
         Hook::Publish,
         "publish",
@@ -405,7 +416,7 @@ fn namespace(
     let asks = s.texts(
         "hooks",
         "[\"publish\"]",
-        "Where the backend has the last word: subscribe, publish; each needs its [hook.NAME].",
+        "Where the backend has the last word: subscribe, sub_refresh, publish; each needs its [hook.NAME].",
     );
     let asks = rules::hooks_are_there(s, &asks, hooks);
     let schema = s.schema(

@@ -337,13 +337,15 @@ pub(super) fn hook_is_whole(s: &Section<'_>, url: Option<&str>, is_signed: bool)
     }
 }
 
+/// The hooks that are asked where a namespace names them.
+const OF_NAMESPACES: [Hook; 3] = [Hook::Subscribe, Hook::SubRefresh, Hook::Publish];
+
 /// The hooks that a namespace names, each of which must be there.
 pub(super) fn hooks_are_there(
     s: &Section<'_>,
     named: &[String],
     hooks: &BTreeMap<Hook, HookConfig>,
 ) -> Hooks {
-    const OF_NAMESPACES: [Hook; 2] = [Hook::Subscribe, Hook::Publish];
     let names = OF_NAMESPACES.map(|hook| format!("{:?}", hook.name())).join(", ");
     let mut asks = Hooks::default();
     for name in named {
@@ -369,7 +371,7 @@ pub(super) fn warn_if_nobody_asks(
     namespaces: &[Arc<Namespace>],
     hooks: &BTreeMap<Hook, HookConfig>,
 ) {
-    for hook in [Hook::Subscribe, Hook::Publish].into_iter().filter(|hook| hooks.contains_key(hook)) {
+    for hook in OF_NAMESPACES.into_iter().filter(|hook| hooks.contains_key(hook)) {
         if !namespaces.iter().any(|space| space.hooks.has(hook)) {
             let name = hook.name();
             root.reader().warn(format!("hook.{name} is never asked: no namespace has hooks = [{name:?}]"));

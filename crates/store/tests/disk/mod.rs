@@ -269,7 +269,7 @@ pub fn record(offset: u64, body: &str) -> Record {
         offset,
         time_ms: 1_000 + offset,
         kind: Kind::Plain,
-        author: Some(Arc::new(Author { user: "anna".into(), client: "c1".into(), info: None })),
+        author: Some(Arc::new(Author { user: "anna".into(), client: "c1".into(), ..Author::default() })),
         key: None,
         conflate: None,
         tags: vec![],

@@ -306,4 +306,5 @@ pub(crate) fn author(who: &Author, o: &mut impl Form) {
     o.text(Field("user", 1), &who.user);
     o.text(Field("client", 2), &who.client);
     o.body(Field("conn_info", 3), who.info.as_deref().unwrap_or_default());
+    o.body(Field("chan_info", 4), who.sub_info.as_deref().unwrap_or_default());
 }

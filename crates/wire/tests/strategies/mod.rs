@@ -34,7 +34,7 @@ pub fn channel() -> impl Strategy<Value = ChannelName> {
 pub fn author() -> impl Strategy<Value = Arc<Author>> {
     (any::<String>(), any::<String>(), prop::option::of(json_value())).prop_map(|(user, client, info)| {
         let info = info.map(|info| info.to_string().into());
-        Arc::new(Author { user: user.into(), client: client.into(), info })
+        Arc::new(Author { user: user.into(), client: client.into(), info, sub_info: None })
     })
 }
 
