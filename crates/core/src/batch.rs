@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::name::ChannelName;
 use crate::position::{Epoch, Position};
-use crate::record::Record;
+use crate::record::{Kind, Record};
 
 /// How many encoded variants (protocol × framing × compression or patches) a batch can keep.
 pub const SLOTS: usize = 10;
@@ -78,13 +78,18 @@ impl Batch {
         &self.records[from..]
     }
 
-    /// Tells it the batch before it, so that its first record can be told as a patch of that one's last. Before anybody encodes it. What
-    /// once was said as it stood there must not be erased later, or readers would build on something else.
+    /// Tells it the batch before it, so that its first record can be told as a patch of that one's last.
     pub fn follows(&self, earlier: &Batch) {
-        if earlier.epoch == self.epoch && earlier.last() + 1 == self.first() {
-            // The same record, whoever says it.
-            let _ = self.base.set(earlier.records[earlier.records.len() - 1].clone());
+        let last = &earlier.records[earlier.records.len() - 1];
+        if earlier.epoch == self.epoch && last.offset + 1 == self.first() && last.kind != Kind::Tombstone {
+            // Whoever said it first said the same, unless the record was erased meanwhile: see `builds_on`.
+            let _ = self.base.set(last.clone());
         }
+    }
+
+    /// True if what a patch of its first record builds on is what `earlier` ends with, as it stands there now.
+    pub fn builds_on(&self, earlier: &Batch) -> bool {
+        self.base.get() == earlier.records.last()
     }
 
     /// The record before `first`, if it is known.
@@ -100,5 +105,39 @@ impl Batch {
     /// The bytes of variant `slot`, made by the first who asks and shared by the others. Core and node never look inside.
     pub fn encoded(&self, slot: usize, encode: impl FnOnce(&Batch) -> Bytes) -> &Bytes {
         self.slots[slot].get_or_init(|| encode(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(offset: u64, kind: Kind) -> Arc<Batch> {
+        let record = Record {
+            offset,
+            time_ms: 1,
+            kind,
+            author: None,
+            key: None,
+            conflate: None,
+            tags: Vec::new(),
+            body: Bytes::from_static(b"1"),
+        };
+        let name = ChannelName::parse("a").unwrap();
+        Batch::new(name, Epoch(1), ProposalId(1), ProposalId(0), vec![record])
+    }
+
+    #[test]
+    fn nothing_builds_on_a_record_that_was_erased() {
+        let (first, erased) = (batch(1, Kind::Plain), batch(1, Kind::Tombstone));
+        let told = batch(2, Kind::Plain);
+        told.follows(&first);
+        assert!(told.builds_on(&first) && !told.builds_on(&erased), "erased after it was told");
+        let late = batch(2, Kind::Plain);
+        late.follows(&erased);
+        assert!(late.base().is_none() && !late.builds_on(&erased), "erased before");
+        let far = batch(3, Kind::Plain);
+        far.follows(&first);
+        assert!(far.base().is_none(), "one is missing between them");
     }
 }

@@ -434,7 +434,12 @@ impl Session {
         let mut inner = lock(&self.inner);
         let Some(known) = inner.subs.iter_mut().find(|known| known.id == sub) else { return false };
         known.shard = Some(shard.clone());
-        missing.iter().all(|batch| inner.deliver(node, &*self.sink, sub, batch))
+        known.patches_from = known.patches_from.map(|_| known.offset);
+        let earlier = std::iter::once(None).chain(missing.iter().map(Some));
+        earlier.zip(missing).all(|(earlier, batch)| {
+            inner.join(sub, earlier.map(|earlier| &**earlier), batch);
+            inner.deliver(node, &*self.sink, sub, batch)
+        })
     }
 
     /// The reply that opens a subscription is queued, and it may follow.
@@ -460,7 +465,9 @@ impl Session {
     /// Queues batches that were read from the log for a detached subscription, as far as they fit.
     pub(crate) fn offer_page(&self, sub: SubId, page: &[Arc<Batch>]) {
         let mut inner = lock(&self.inner);
-        for batch in page {
+        let earlier = std::iter::once(None).chain(page.iter().map(Some));
+        for (earlier, batch) in earlier.zip(page) {
+            inner.join(sub, earlier.map(|earlier| &**earlier), batch);
             let Some(known) = inner.subs.iter().find(|known| known.id == sub) else { return };
             let (reached, lane) = (known.reached(), known.channel.lane);
             if batch.last() <= reached.after {

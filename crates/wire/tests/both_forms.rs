@@ -62,23 +62,29 @@ fn spoken(event: &Event) -> Vec<u8> {
 
 /// Records from offset 1 whose bodies are much alike, one of them perhaps erased.
 fn patchable() -> impl Strategy<Value = Vec<Record>> {
-    prop::collection::vec((page(), "[é🔥a-c]{0,3}", any::<bool>()), 1..6).prop_map(|drawn| {
-        let record = |(offset, (page, text, is_long)): (u64, (Vec<Record>, String, bool))| Record {
-            offset,
-            time_ms: 1,
-            kind: Kind::Plain,
-            author: page.first().and_then(|record| record.author.clone()),
-            key: None,
-            conflate: None,
-            tags: Vec::new(),
-            body: format!(
-                r#"{{"long":"{}{text}","text":"{text}"}}"#,
-                if is_long { "🔥 é ".repeat(20) } else { String::new() }
-            )
-            .into(),
-        };
+    let erased = prop_oneof![6 => Just(Kind::Plain), 1 => Just(Kind::Tombstone)];
+    prop::collection::vec((page(), "[é🔥a-c]{0,3}", any::<bool>(), erased), 1..6).prop_map(|drawn| {
+        let record =
+            |(offset, (page, text, is_long, kind)): (u64, (Vec<Record>, String, bool, Kind))| Record {
+                offset,
+                time_ms: 1,
+                kind,
+                author: page.first().and_then(|record| record.author.clone()),
+                key: None,
+                conflate: None,
+                tags: Vec::new(),
+                body: format!(
+                    r#"{{"long":"{}{text}","text":"{text}"}}"#,
+                    if is_long { "🔥 é ".repeat(20) } else { String::new() }
+                )
+                .into(),
+            };
         (1..).zip(drawn).map(record).collect()
     })
+}
+
+fn body_of(record: &Record) -> Vec<u8> {
+    if record.kind == Kind::Tombstone { b"null".to_vec() } else { record.body.to_vec() }
 }
 
 fn batch_of(records: &[Record]) -> Arc<Batch> {
@@ -277,7 +283,7 @@ proptest! {
             CentrifugeJson.patched(batch, after, from, &mut json);
             CentrifugeProtobuf.patched(batch, after, from, &mut proto);
         }
-        let bodies: Vec<_> = records[from as usize..].iter().map(|record| record.body.clone()).collect();
+        let bodies: Vec<_> = records[from as usize..].iter().map(body_of).collect();
         prop_assert_eq!(read_patches(json_publications(&json)), bodies.clone());
         prop_assert_eq!(read_patches(proto_publications(&proto)), bodies);
     }

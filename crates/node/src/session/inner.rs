@@ -29,6 +29,17 @@ impl Inner {
         }
     }
 
+    /// Before `batch` is handed to a subscription behind `earlier`: a record may have been erased since the reader saw it, or since the batch
+    /// after it was told what it follows. Patches build on it only if it is what was just handed over.
+    pub(super) fn join(&mut self, sub: SubId, earlier: Option<&Batch>, batch: &Batch) {
+        if let Some(known) = self.subs.iter_mut().find(|known| known.id == sub)
+            && known.patches_from.is_some()
+            && !earlier.is_some_and(|earlier| batch.builds_on(earlier))
+        {
+            known.patches_from = Some(known.offset);
+        }
+    }
+
     /// The place of a subscription that must read the log, if what it will find can be sent.
     pub(super) fn detached(&self) -> Option<usize> {
         if !self.outbox.has_no_records() || self.sink_waits {

@@ -75,7 +75,11 @@ pub(crate) fn on_bases(
             0 => batch.base(),
             place => batch.records.get(place - 1),
         };
-        (record, before.filter(|base| base.offset > from && base.offset + 1 == record.offset))
+        // An erased one stood there with its body when some readers saw it: nothing builds on it.
+        let is_base = |base: &&Record| {
+            base.offset > from && base.offset + 1 == record.offset && base.kind != Kind::Tombstone
+        };
+        (record, before.filter(is_base))
     })
 }
 
@@ -254,7 +258,9 @@ fn publications(records: &[Record], number: u32, o: &mut impl Form) {
 /// The page of a subscription that takes patches: the first record whole, the others on the one before.
 fn publications_on_each_other(records: &[Record], o: &mut impl Form) {
     if !records.is_empty() {
-        let bases = std::iter::once(None).chain(records.iter().map(Some));
+        let is_base = |record: &Record| record.kind != Kind::Tombstone;
+        let bases = records.iter().map(|record| Some(record).filter(|record| is_base(record)));
+        let bases = std::iter::once(None).chain(bases);
         o.messages(Field("publications", 7), bases.zip(records), |o, (base, record)| {
             publication_on(base, record, None, o);
         });
