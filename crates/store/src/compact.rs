@@ -55,6 +55,20 @@ pub(crate) struct Maintenance {
     job: Option<Job>,
     /// For each segment: how much had been trimmed when it was last examined, and how many entries were alive.
     examined: BTreeMap<u32, (u64, u64)>,
+    /// What was decided after this sequence stays where it is; `None` if nobody follows.
+    kept_after: Option<u64>,
+}
+
+impl Maintenance {
+    /// See [`Store::passed`]. A segment that is being emptied but must stay now is examined again later.
+    pub fn keep_after(&mut self, sequence: u64) {
+        self.kept_after = Some(sequence);
+        self.job = self.job.take().filter(|job| self.may_go(&job.segment));
+    }
+
+    fn may_go(&self, segment: &Segment) -> bool {
+        self.kept_after.is_none_or(|kept| read_lock(&segment.index).seal().last_sequence <= kept)
+    }
 }
 
 /// One segment under examination, then perhaps being emptied.
@@ -87,7 +101,7 @@ impl Store {
             return Ok(Maintained::Sealed { segment });
         }
         if maintenance.job.is_none() {
-            maintenance.job = self.next_job(&maintenance.examined)?;
+            maintenance.job = self.next_job(&maintenance)?;
         }
         let Some(mut job) = maintenance.job.take() else { return Ok(Maintained::Idle) };
         let segment = job.segment.number;
@@ -163,7 +177,8 @@ impl Store {
     }
 
     /// The segment of which most may have died since it was last examined.
-    fn next_job(&self, examined: &BTreeMap<u32, (u64, u64)>) -> Result<Option<Job>, StoreFault> {
+    fn next_job(&self, maintenance: &Maintenance) -> Result<Option<Job>, StoreFault> {
+        let examined = &maintenance.examined;
         let (segment, began) = {
             let state = lock(&self.state);
             // The last segment stays: it alone says which sequence is next. And it must have proven itself.
@@ -172,7 +187,9 @@ impl Store {
                 return Ok(None);
             }
             let sealed = state.segments.values().filter(|s| {
-                s.number != last.number && matches!(&*read_lock(&s.index), SegmentIndex::Sealed(_))
+                s.number != last.number
+                    && matches!(&*read_lock(&s.index), SegmentIndex::Sealed(_))
+                    && maintenance.may_go(s)
             });
             let due = sealed.filter(|s| match examined.get(&s.number) {
                 None => true,

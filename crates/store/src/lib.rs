@@ -8,6 +8,7 @@
 //! | a channel out of its entries | `chain` |
 //! | opening: torn tails, damage, epochs | `repair` |
 //! | giving back what is dead | `compact` |
+//! | following everything that is committed | [`Follower`] |
 //! | verifying everything | [`check`] |
 //! | a log without a disk | [`Memory`] |
 
@@ -17,6 +18,7 @@ pub mod check;
 mod codec;
 mod compact;
 mod disk;
+mod follow;
 pub mod format;
 pub mod group;
 mod hash;
@@ -35,6 +37,7 @@ pub use check::{CheckReport, check};
 pub use codec::Malformed;
 pub use compact::Maintained;
 pub use disk::{Disk, File};
+pub use follow::{Followed, Follower};
 pub use memory::Memory;
 pub use repair::{Damage, OpenReport, Torn};
 pub use store::{Committed, Entry, Options, Outcome, ReadFault, Span, Start, Stat, Store, StoreFault, Woken};
