@@ -60,9 +60,10 @@ impl ChannelName {
         &self.0
     }
 
-    /// What stands before the first colon, or `default`.
+    /// What stands before the first colon, or `default`. The `$` of a private channel is no part of it.
     pub fn namespace(&self) -> &str {
-        self.0.split_once(':').map_or(DEFAULT_NAMESPACE, |(namespace, _)| namespace)
+        let text = self.0.strip_prefix('$').unwrap_or(&self.0);
+        text.split_once(':').map_or(DEFAULT_NAMESPACE, |(namespace, _)| namespace)
     }
 
     /// True for the server's own channels.

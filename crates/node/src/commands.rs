@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fireside_core::command::{Command, Connect, History, Publish, Subscribe};
 use fireside_core::event::{Connected, Page, Start};
-use fireside_core::gate::{Admitted, Denial, Entry, Follow, Question, SeePresence, Verdict, Write};
+use fireside_core::gate::{Admitted, Denial, Entry, Follow, Question, SeePresence, Ticket, Verdict, Write};
 use fireside_core::outbox::SubId;
 use fireside_core::position::{Claimed, Position};
 use fireside_core::{Author, Code, Disconnect, Event, Fact, Refusal, Reply, Request, Unsubscribed, limits};
@@ -41,7 +41,8 @@ pub(crate) fn perform(
             let refused = session.ask(node, None, |_| Err::<(), _>(bad()));
             session.refuse(node, "rpc", id, refused.err().unwrap_or_else(bad));
         }
-        Command::SubRefresh { .. } | Command::Unsupported => {
+        Command::SubRefresh { channel, token } => sub_refresh(node, session, id, &channel, &token)?,
+        Command::Unsupported => {
             let passed = session.ask(node, None, |caller| node.gate.pass(caller));
             let refusal = passed.err().unwrap_or(Refusal::new(Code::NotAvailable));
             session.refuse(node, "rpc", id, refusal);
@@ -210,8 +211,12 @@ fn connected(
 /// Whole seconds until the token is over, at least 1. Whoever came in without one has none to refresh.
 fn ttl_s(node: &Node, session: &Session) -> Option<u32> {
     let expires_ms = session.principal().filter(|who| who.has_token())?.expires_ms()?;
-    let left_ms = expires_ms.saturating_sub(node.host.now_ms());
-    Some(u32::try_from(left_ms / 1000).unwrap_or(u32::MAX).max(1))
+    Some(seconds_until(node, expires_ms))
+}
+
+fn seconds_until(node: &Node, end_ms: u64) -> u32 {
+    let left_ms = end_ms.saturating_sub(node.host.now_ms());
+    u32::try_from(left_ms / 1000).unwrap_or(u32::MAX).max(1)
 }
 
 fn refresh(node: &Arc<Node>, session: &Arc<Session>, id: u32, token: &str) -> Result<(), Disconnect> {
@@ -231,7 +236,7 @@ fn refresh(node: &Arc<Node>, session: &Arc<Session>, id: u32, token: &str) -> Re
     session.replace_principal(principal.clone());
     session.look_again(node);
     // The newer token may allow less: what it no longer allows ends now, queued records included.
-    for channel in session.subscriptions() {
+    for channel in session.subscriptions_by_right() {
         if !node.gate.may_follow(&principal, &channel) && session.remove_sub(node, &channel).is_some() {
             session.tell_in_order(Event::Unsubscribed { channel, why: Unsubscribed::EXPIRED });
         }
@@ -321,7 +326,16 @@ async fn subscribe(
     asked: Subscribe,
 ) -> Result<(), Refusal> {
     let name = asked.channel.clone();
-    let admitted = match session.ask(node, Some(&name), |caller| node.gate.subscribe(caller, asked))? {
+    let ticket = match ticket(node, session, &name, &asked.token) {
+        Ok(ticket) => ticket,
+        Err(denial) => {
+            let refused = hooks::refuse(node, session, denial);
+            return session.ask(node, None, |_| refused);
+        }
+    };
+    let verdict =
+        session.ask(node, Some(&name), |caller| node.gate.subscribe(caller, asked, ticket.as_ref()))?;
+    let admitted = match verdict {
         Verdict::Passed(admitted) => admitted,
         Verdict::Ask(question) => {
             let answer = hooks::ask(node, session, question.asked()).await;
@@ -339,13 +353,14 @@ async fn subscribe(
     }
     session.published_all(admitted.channel()).await;
     let channel = awake(node, admitted.channel(), admitted.policy()).await?;
-    let Follow { asked, filter, data, info, expires_ms } = admitted.command();
+    let Follow { asked, filter, data, info, expires_ms, by_token } = admitted.command();
     let (mut start, from) = follow::start(node, &channel, asked.recover).await?;
     if let Some(filter) = filter {
         start.page.retain(|record| filter.wants(record));
     }
     let patches = asked.patches && channel.policy.patches && start.position.is_some();
-    let start = Start { data: data.clone(), patches, ..start };
+    let ttl_s = expires_ms.filter(|_| *by_token).map(|end| seconds_until(node, end));
+    let start = Start { data: data.clone(), patches, ttl_s, ..start };
     if channel.name.run().is_some() && lock(&channel.state).has_no_records() {
         return Err(Refusal::because(Code::UnknownChannel, "there is no such run, or its log is gone"));
     }
@@ -361,6 +376,7 @@ async fn subscribe(
         join_leave,
         by_server: false,
         expires_ms: *expires_ms,
+        by_token: *by_token,
     };
     let Some(sub) = session.add_sub(node, &channel, from, options) else { return Ok(()) };
     session.tell_in_order(Event::Reply { id, reply: Reply::Subscribed(Box::new(start)) });
@@ -369,6 +385,41 @@ async fn subscribe(
     }
     follow::attach(node, session, sub);
     came(node, session, &channel, sub, info.clone());
+    Ok(())
+}
+
+/// What the subscription token opens that a session shows for a channel, if it shows one.
+fn ticket(node: &Node, session: &Session, channel: &str, token: &str) -> Result<Option<Ticket>, Denial> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let who = session.principal().ok_or(Denial::Refused(Code::Unauthorized.into()))?;
+    node.gate.ticket(&who, channel, node.keys.claims(token).ok(), node.host.now_ms()).map(Some)
+}
+
+/// A newer token prolongs a subscription.
+fn sub_refresh(
+    node: &Arc<Node>,
+    session: &Arc<Session>,
+    id: u32,
+    channel: &str,
+    token: &str,
+) -> Result<(), Disconnect> {
+    let passed = session.ask(node, None, |caller| node.gate.pass(caller));
+    let judged = passed.map_err(Denial::Refused).and_then(|()| ticket(node, session, channel, token));
+    let refusal = match judged {
+        Ok(Some(ticket)) if session.renew_sub(node, ticket.channel(), ticket.expires_ms()) => {
+            let ttl_s = ticket.expires_ms().map(|end| seconds_until(node, end));
+            session.reply(id, Reply::SubRefreshed { ttl_s });
+            return Ok(());
+        }
+        Ok(Some(_)) => {
+            Refusal::because(Code::PermissionDenied, "this channel is not followed by its own token")
+        }
+        Ok(None) => Refusal::because(Code::BadRequest, "token is missing"),
+        Err(denial) => hooks::refusal(node, denial)?,
+    };
+    session.refuse(node, "sub_refresh", id, refusal);
     Ok(())
 }
 

@@ -101,6 +101,8 @@ pub(crate) struct Sub {
     pub(crate) by_server: bool,
     /// When it is over, Unix ms; `None` if never.
     expires_ms: Option<u64>,
+    /// A token of its own opened it: newer tokens of the session do not end it, and it may be late with its own.
+    by_token: bool,
     /// The backend is not asked before whether it may go on, monotonic ms.
     next_refresh_ms: u64,
 }
@@ -358,6 +360,12 @@ impl Session {
         lock(&self.inner).subs.iter().map(|sub| sub.channel.name.clone()).collect()
     }
 
+    /// Those that hold only as long as the session's token allows them.
+    pub(crate) fn subscriptions_by_right(&self) -> Vec<ChannelName> {
+        let inner = lock(&self.inner);
+        inner.subs.iter().filter(|sub| !sub.by_token).map(|sub| sub.channel.name.clone()).collect()
+    }
+
     /// Opens a subscription at `position`, detached: it begins to follow when [`follow::attach`] is called for it. `None` if the session
     /// is over.
     pub(crate) fn add_sub(
@@ -385,6 +393,7 @@ impl Session {
             join_leave: opts.join_leave,
             by_server: opts.by_server,
             expires_ms: opts.expires_ms,
+            by_token: opts.by_token,
             next_refresh_ms: 0,
         });
         node.say(Fact::Subscribed { channel: channel.name.clone() });
@@ -514,6 +523,8 @@ pub(crate) struct SubOptions {
     pub(crate) by_server: bool,
     /// When it is over, Unix ms; `None` if never.
     pub(crate) expires_ms: Option<u64>,
+    /// A token of its own opened it.
+    pub(crate) by_token: bool,
 }
 
 #[cfg(test)]

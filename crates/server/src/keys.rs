@@ -298,6 +298,10 @@ struct Said {
     caps: Option<Vec<SaidCap>>,
     #[serde(default)]
     channel: Option<String>,
+    #[serde(default)]
+    client: Option<String>,
+    #[serde(default)]
+    expire_at: Option<Seconds>,
 }
 
 #[derive(Deserialize)]
@@ -403,6 +407,8 @@ impl Said {
             channels,
             caps: capabilities(self.caps.unwrap_or_default())?,
             channel: self.channel,
+            client: self.client.unwrap_or_default(),
+            expire_at_s: self.expire_at.map(|s| s.0),
         })
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::limits;
 use crate::name::ChannelName;
 
-/// The claims of a connection token (names as in the token itself).
+/// The claims of a token (names as in the token itself).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
     /// `sub`: the user; empty for an anonymous one.
@@ -34,6 +34,10 @@ pub struct Claims {
     pub channels: Vec<String>,
     /// `caps`.
     pub caps: Vec<Capability>,
+    /// `client`, of a subscription token: the only session it is for; empty for any.
+    pub client: String,
+    /// `expire_at`, of a subscription token, Unix seconds: when the subscription is over, if not at `exp`; 0 for never.
+    pub expire_at_s: Option<u64>,
     /// A `channel` claim is there: this is a subscription token, never good for connecting.
     pub channel: Option<String>,
 }

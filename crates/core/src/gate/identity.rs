@@ -125,6 +125,11 @@ impl Principal {
         self.meta.as_ref()
     }
 
+    /// Who issued its token; the API key's id of a backend.
+    pub(super) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
     /// A token proved who this is; else a backend's answer did, or nobody.
     pub fn has_token(&self) -> bool {
         self.has_token
@@ -330,24 +335,36 @@ pub(super) fn about(hook: Hook, who: &Principal) -> Asked {
 }
 
 fn check(rules: &Rules, claims: &Claims, now_ms: u64) -> Result<(), Denial> {
-    let invalid = Err(Denial::Closed(Disconnect::INVALID_TOKEN));
-    let now_s = now_ms / 1000;
-    if claims.channel.is_some() || claims.user.len() > limits::USER_BYTES_MAX {
-        return invalid;
+    let is_for_this = claims.channel.is_none() && claims.user.len() <= limits::USER_BYTES_MAX;
+    match times(rules, claims, now_ms) {
+        Times::Good if is_for_this => Ok(()),
+        Times::Out if is_for_this => Err(Denial::Refused(Refusal::new(Code::TokenExpired))),
+        _ => Err(Denial::Closed(Disconnect::INVALID_TOKEN)),
     }
+}
+
+/// What the rules say to a token's audience and times.
+pub(super) enum Times {
+    /// It is good now.
+    Good,
+    /// It was, or will be.
+    Out,
+    /// It never will be.
+    Wrong,
+}
+
+pub(super) fn times(rules: &Rules, claims: &Claims, now_ms: u64) -> Times {
+    let now_s = now_ms / 1000;
     if rules.audience.as_ref().is_some_and(|wanted| !claims.audience.contains(wanted)) {
-        return invalid;
+        return Times::Wrong;
     }
     match claims.expires_s {
-        None if rules.exp_required => return invalid,
-        Some(exp) if exp <= now_s => return Err(Denial::Refused(Refusal::new(Code::TokenExpired))),
-        Some(exp) if exp - now_s > rules.lifetime_s_max => return invalid,
-        _ => {}
+        None if rules.exp_required => Times::Wrong,
+        Some(exp) if exp <= now_s => Times::Out,
+        Some(exp) if exp - now_s > rules.lifetime_s_max => Times::Wrong,
+        _ if claims.not_before_s.is_some_and(|nbf| nbf > now_s) => Times::Out,
+        _ => Times::Good,
     }
-    if claims.not_before_s.is_some_and(|nbf| nbf > now_s) {
-        return Err(Denial::Refused(Refusal::new(Code::TokenExpired)));
-    }
-    Ok(())
 }
 
 /// The session's token is not over. The link lives on for a while, so that its refresh may come; nothing else does.

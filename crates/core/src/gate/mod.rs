@@ -16,6 +16,7 @@ mod permission;
 mod produce;
 mod question;
 mod quota;
+mod ticket;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ pub use claims::{Capability, Claims, Rights, is_pattern, is_plain};
 pub use identity::{Denial, Entry, Principal};
 pub use question::{Question, Verdict};
 pub use quota::Bucket;
+pub use ticket::Ticket;
 
 use crate::command::{CancelRun, History, Publish, StartRun, Subscribe};
 use crate::filter::TagFilter;
@@ -136,6 +138,8 @@ pub struct Follow {
     pub info: Option<Bytes>,
     /// When it is over, Unix ms; `None` if never.
     pub expires_ms: Option<u64>,
+    /// A token of its own opened it, and a newer one prolongs it.
+    pub by_token: bool,
 }
 
 /// A record that may be written.
@@ -218,14 +222,27 @@ impl Gate {
         &self,
         mut caller: Caller<'_>,
         asked: Subscribe,
+        ticket: Option<&Ticket>,
     ) -> Result<Verdict<Admitted<Follow>>, Refusal> {
         let channel = bounds::channel(&asked.channel)?;
         if asked.unsupported {
             return Err(Refusal::new(Code::NotAvailable));
         }
-        let policy = self.admit(&mut caller, &channel, Rights::SUBSCRIBE)?;
+        let policy = match ticket {
+            Some(ticket) => {
+                self.admit_if(&mut caller, &channel, |_, _| permission::opened_by(ticket, &channel))?
+            }
+            None => self.admit(&mut caller, &channel, Rights::SUBSCRIBE)?,
+        };
         let filter = bounds::filter(&asked, &policy)?;
-        let follow = Follow { asked, filter, ..Follow::default() };
+        let follow = Follow {
+            asked,
+            filter,
+            data: None,
+            info: ticket.and_then(Ticket::info).cloned(),
+            expires_ms: ticket.and_then(Ticket::expires_ms),
+            by_token: ticket.is_some(),
+        };
         Ok(self.verdict(Hook::Subscribe, Bytes::new(), admitted(follow, channel, policy, caller.principal)))
     }
 
@@ -462,9 +479,21 @@ impl Gate {
         channel: &ChannelName,
         right: Rights,
     ) -> Result<Arc<Namespace>, Refusal> {
+        self.admit_if(caller, channel, |caller, policy| {
+            permission::decide(&self.rules, caller.principal, channel, policy, right, caller.subscribed)
+        })
+    }
+
+    /// The same, where something else than the usual rules gives permission.
+    fn admit_if(
+        &self,
+        caller: &mut Caller<'_>,
+        channel: &ChannelName,
+        is_permitted: impl FnOnce(&Caller<'_>, &Namespace) -> bool,
+    ) -> Result<Arc<Namespace>, Refusal> {
         identity::still_valid(caller.principal, caller.now_ms)?;
         let policy = self.policy(channel).ok_or(Code::UnknownChannel)?;
-        if !permission::decide(&self.rules, caller.principal, channel, &policy, right, caller.subscribed) {
+        if !is_permitted(caller, &policy) {
             return Err(Refusal::new(Code::PermissionDenied));
         }
         quota::take(&self.rules, caller)?;

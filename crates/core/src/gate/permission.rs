@@ -1,6 +1,6 @@
 //! Step 3: who may do what where. Denied unless something allows it.
 
-use super::{Capability, Principal, Rights, Rules};
+use super::{Capability, Principal, Rights, Rules, Ticket};
 use crate::name::ChannelName;
 use crate::namespace::{Namespace, Who};
 
@@ -9,9 +9,10 @@ use crate::namespace::{Namespace, Who};
 /// 1. the log of a run is written by nobody, and read with the rights of its channel;
 /// 2. the server's own channels are open to exact names in capabilities only;
 /// 3. a backend, and in development everybody, may;
-/// 4. `…#a,b` is for the users it names: nobody else may do anything there, and they may follow it;
-/// 5. a capability of the token;
-/// 6. what the namespace opens to others.
+/// 4. `$…` is followed with a subscription token only, and nobody else may do anything there;
+/// 5. `…#a,b` is for the users it names: nobody else may do anything there, and they may follow it;
+/// 6. a capability of the token;
+/// 7. what the namespace opens to others.
 pub(super) fn decide(
     rules: &Rules,
     principal: &Principal,
@@ -34,8 +35,8 @@ pub(super) fn decide(
     if principal.is_backend() || rules.insecure {
         return true;
     }
-    if channel.as_str().starts_with('$') {
-        // A private channel needs a subscription token, which this version does not take.
+    if channel.as_str().starts_with('$') && (right == Rights::SUBSCRIBE || !subscribed) {
+        // Into a private channel leads a subscription token and nothing else; who is in has the rights it has elsewhere.
         return false;
     }
     if let Some((_, users)) = channel.as_str().rsplit_once('#') {
@@ -47,6 +48,12 @@ pub(super) fn decide(
     }
     principal.caps().iter().any(|cap| cap.allow.has(right) && covers(cap, channel))
         || opened(policy, right).is_some_and(|who| is_among(who, principal, subscribed))
+}
+
+/// What a subscription token opens: the channel it names, and not the server's own.
+pub(super) fn opened_by(ticket: &Ticket, channel: &ChannelName) -> bool {
+    let is_reserved = channel.run().map_or(channel.is_reserved(), |(parent, _)| parent.is_reserved());
+    ticket.channel() == channel && !is_reserved
 }
 
 fn covers(cap: &Capability, channel: &ChannelName) -> bool {

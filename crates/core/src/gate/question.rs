@@ -153,9 +153,11 @@ impl Gate {
         if !bounds::given(grant.info.as_ref(), limits::INFO_BYTES_MAX) {
             return wrong("info is too large or too deep");
         }
-        admitted.command.expires_ms = self.end(Hook::Subscribe, &grant, now_ms)?;
+        // A backend may shorten what a token allows.
+        let ends = [self.end(Hook::Subscribe, &grant, now_ms)?, admitted.command.expires_ms];
+        admitted.command.expires_ms = ends.into_iter().flatten().min();
         admitted.command.data = grant.data;
-        admitted.command.info = grant.info;
+        admitted.command.info = grant.info.or(admitted.command.info);
         Ok(admitted)
     }
 

@@ -66,7 +66,10 @@ fn publish(
 
 fn subscribe(gate: &Gate, who: &Arc<Principal>, channel: &str) -> Result<(), Code> {
     let asked = Subscribe { channel: channel.into(), ..Subscribe::default() };
-    gate.subscribe(caller(who), asked).and_then(Verdict::at_once).map(drop).map_err(|refusal| refusal.code)
+    gate.subscribe(caller(who), asked, None)
+        .and_then(Verdict::at_once)
+        .map(drop)
+        .map_err(|refusal| refusal.code)
 }
 
 #[test]
@@ -152,7 +155,7 @@ fn d6_an_expired_session_does_nothing_more() {
     let late = NOW_MS + 3_600_000 + limits::EXPIRED_SKEW_MS + 1;
     let asked = Subscribe { channel: "story:42".into(), ..Subscribe::default() };
     let caller = Caller { principal: &anna, now_ms: late, subscribed: false, bucket: None };
-    assert_eq!(gate.subscribe(caller, asked).unwrap_err().code, Code::Expired);
+    assert_eq!(gate.subscribe(caller, asked, None).unwrap_err().code, Code::Expired);
 }
 
 #[test]
@@ -432,4 +435,70 @@ fn more_time_is_given_by_a_word_about_time_only() {
     assert!(matches!(sub(until(None, false)), Err(Denial::Unusable(..))));
     assert_eq!(sub(until(None, true)), Err(Denial::Refused(Code::Expired.into())));
     assert!(matches!(sub(Err(Unanswered("timeout"))), Err(Denial::Refused(no)) if no.code.is_temporary()));
+}
+
+#[test]
+fn a_ticket_opens_one_channel_to_whom_it_was_made_out_for() {
+    let gate = gate();
+    let anna = principal(&gate, Claims { issuer: "app".into(), ..claims("anna", Vec::new()) });
+    let good = || {
+        let channel = Some("$story:42".into());
+        Claims { channel, issuer: "app".into(), ..claims("anna", Vec::new()) }
+    };
+    let ticket = |claims| gate.ticket(&anna, "$story:42", claims, NOW_MS);
+    let refused = |claims| match ticket(claims).unwrap_err() {
+        Denial::Refused(refusal) => refusal.code.number(),
+        Denial::Closed(why) => why.code,
+        Denial::Unusable(..) => 0,
+    };
+    assert_eq!(ticket(Some(good())).unwrap().expires_ms(), Some(NOW_MS + 3_600_000));
+    assert_eq!(ticket(Some(Claims { expire_at_s: Some(0), ..good() })).unwrap().expires_ms(), None);
+    let soon = Claims { expire_at_s: Some(NOW_MS / 1000 + 60), client: "client".into(), ..good() };
+    assert_eq!(ticket(Some(soon)).unwrap().expires_ms(), Some(NOW_MS + 60_000));
+
+    assert_eq!(refused(None), 103);
+    assert_eq!(refused(Some(claims("anna", Vec::new()))), 103, "a connection token");
+    assert_eq!(refused(Some(Claims { expires_s: None, ..good() })), 103);
+    assert_eq!(refused(Some(Claims { expires_s: Some(NOW_MS / 1000), ..good() })), 109);
+    assert_eq!(refused(Some(Claims { expire_at_s: Some(NOW_MS / 1000), ..good() })), 109);
+    assert_eq!(refused(Some(Claims { not_before_s: Some(NOW_MS / 1000 + 1), ..good() })), 109);
+    for theirs in [
+        Claims { user: "ben".into(), ..good() },
+        Claims { channel: Some("$story:43".into()), ..good() },
+        Claims { client: "another".into(), ..good() },
+        Claims { issuer: "another".into(), ..good() },
+    ] {
+        assert_eq!(refused(Some(theirs)), 3500);
+    }
+}
+
+#[test]
+fn a_private_channel_is_entered_by_ticket_only_and_the_servers_own_by_none() {
+    let gate = gate();
+    let all = Capability { rooms: Vec::new(), channels: vec!["*".into()], allow: Rights::ALL };
+    let anna = principal(&gate, claims("anna", vec![all]));
+    let ticket_to = |channel: &str| {
+        let claims = Claims { channel: Some(channel.into()), ..claims("anna", Vec::new()) };
+        gate.ticket(&anna, channel, Some(claims), NOW_MS).unwrap()
+    };
+    let follow = |channel: &str, ticket: Option<&Ticket>| {
+        let asked = Subscribe { channel: channel.into(), ..Subscribe::default() };
+        let verdict = gate.subscribe(caller(&anna), asked, ticket).and_then(Verdict::at_once);
+        verdict.map(|admitted| admitted.command().by_token).map_err(|refusal| refusal.code)
+    };
+    assert_eq!(follow("$story:42", None), Err(Code::PermissionDenied));
+    assert_eq!(follow("$story:42", Some(&ticket_to("$story:42"))), Ok(true));
+    assert_eq!(follow("$story:42", Some(&ticket_to("$story:43"))), Err(Code::PermissionDenied));
+    let publish = |subscribed| {
+        let body = Bytes::from_static(b"1");
+        let asked = Publish { channel: "$story:42".into(), body, ..Publish::default() };
+        let caller = Caller { subscribed, ..caller(&anna) };
+        gate.publish(caller, asked).map(drop).map_err(|refusal| refusal.code)
+    };
+    assert_eq!(publish(false), Err(Code::PermissionDenied), "not from outside");
+    assert_eq!(publish(true), Ok(()), "who is in has the rights it has elsewhere");
+    assert!(!permission::opened_by(
+        &ticket_to("fireside:audit"),
+        &ChannelName::parse("fireside:audit").unwrap()
+    ));
 }

@@ -89,6 +89,25 @@ impl Session {
         self.look_again(node);
     }
 
+    /// A newer token of a subscription came. False if none was opened so.
+    pub(crate) fn renew_sub(&self, node: &Node, channel: &ChannelName, expires_ms: Option<u64>) -> bool {
+        let is_theirs = {
+            let mut inner = lock(&self.inner);
+            let mut subs = inner.subs.iter_mut();
+            match subs.find(|sub| sub.by_token && sub.channel.name == *channel) {
+                Some(sub) => {
+                    sub.expires_ms = expires_ms;
+                    true
+                }
+                None => false,
+            }
+        };
+        if is_theirs {
+            self.look_again(node);
+        }
+        is_theirs
+    }
+
     /// A pong came. False if none was asked for.
     pub(super) fn ponged(&self, node: &Node) -> bool {
         let mut inner = lock(&self.inner);
@@ -130,7 +149,7 @@ impl Inner {
         }
         for sub in self.subs.iter_mut().filter(|sub| sub.begun) {
             let name = || sub.channel.name.clone();
-            if sub.expires_ms.is_some_and(|exp| exp <= unix_ms) {
+            if sub.over_ms().is_some_and(|over| over <= unix_ms) {
                 due.push(Due::Over(name()));
             } else if sub.refresh_ms().is_some_and(|at| at <= unix_ms) && sub.next_refresh_ms <= now_ms {
                 due.push(Due::SubRefresh(who.clone(), sub.id, name()));
@@ -152,13 +171,19 @@ impl Inner {
         let over = expires_ms.map(|exp| at(exp.saturating_add(limits::EXPIRED_GRACE_MS)).saturating_add(1));
         let refresh = self.refresh_ms(node).map(|unix| at(unix).max(self.next_refresh_ms));
         let subs = self.subs.iter().flat_map(|sub| {
-            [sub.expires_ms.map(at), sub.refresh_ms().map(|unix| at(unix).max(sub.next_refresh_ms))]
+            [sub.over_ms().map(at), sub.refresh_ms().map(|unix| at(unix).max(sub.next_refresh_ms))]
         });
         [over, refresh].into_iter().chain(subs).flatten().fold(ping_ms, u64::min)
     }
 }
 
 impl super::Sub {
+    /// When it ends, Unix ms. A client begins to fetch a newer token when the old one is over: until it comes the subscription goes on.
+    fn over_ms(&self) -> Option<u64> {
+        let grace_ms = if self.by_token { limits::EXPIRED_GRACE_MS } else { 0 };
+        self.expires_ms.map(|end| end.saturating_add(grace_ms))
+    }
+
     /// When the backend is to be asked whether this subscription may go on, Unix ms. `None`: never.
     fn refresh_ms(&self) -> Option<u64> {
         self.channel.policy.hooks.has(Hook::SubRefresh).then(|| ahead_of(self.expires_ms))?
