@@ -18,6 +18,7 @@ mod link;
 mod log;
 mod mutants;
 mod plan;
+mod producer;
 mod provider;
 mod scenarios;
 mod seed;

@@ -35,6 +35,21 @@ pub struct Plan {
     pub run_bytes_max: usize,
     /// How models behave.
     pub moods: Moods,
+    /// Backends that write runs.
+    pub producers: Vec<ProducerPlan>,
+}
+
+/// One backend.
+#[derive(Clone, Debug)]
+pub struct ProducerPlan {
+    /// Where it writes.
+    pub channel: String,
+    /// How many runs.
+    pub runs: u32,
+    /// In how many of 100 cases it dies before an append.
+    pub dies: u64,
+    /// In how many of 100 cases somebody stops the run before an append.
+    pub cancels: u64,
 }
 
 /// What befalls a world.
@@ -213,6 +228,7 @@ impl Plan {
             // A `run.end` says everything twice and escapes some of it, and must be at most a quarter of an outbox.
             run_bytes_max: (outbox_bytes_max / 14).min(8 << 10),
             moods: Moods::default(),
+            producers: Vec::new(),
         }
     }
 
@@ -240,6 +256,7 @@ pub fn namespaces(plan: &Plan) -> (Namespaces, GateRules) {
         first_token_ms_max: 3_000,
         idle_ms_max: 3_000,
         total_ms_max: 10_000,
+        lease_ms: 2_000,
         ..RunPolicy::default()
     };
     let one = |name: &str, durability, kept: Option<Retention>, run: Option<RunPolicy>| {

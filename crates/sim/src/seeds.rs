@@ -10,7 +10,7 @@ use crate::world::Outcome;
 use crate::{Asked, lock, scenarios, world};
 
 /// What must have fired in a thousand seeds of all scenarios, and how often at least. Fewer seeds must show a fair share of it.
-const FLOORS: [(&str, u64); 48] = [
+const FLOORS: [(&str, u64); 54] = [
     ("steps", 1_000_000),
     ("records appended", 50_000),
     ("records delivered", 100_000),
@@ -57,6 +57,12 @@ const FLOORS: [(&str, u64); 48] = [
     ("runs cancelled", 10),
     ("runs interrupted", 20),
     ("runs failed", 20),
+    ("runs of backends", 100),
+    ("runs that backends ended", 50),
+    ("runs that outlived their server", 5),
+    ("backends that died", 20),
+    ("backends told of a cancel", 5),
+    ("texts taken back", 50),
     ("provider failed", 20),
     ("provider cut off", 10),
 ];

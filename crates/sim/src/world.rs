@@ -18,6 +18,7 @@ use crate::link::Pipe;
 use crate::lock;
 use crate::log::SimLog;
 use crate::plan::{Fault, Plan, namespaces, rules_of};
+use crate::producer::Producer;
 use crate::provider::{Given, Scripted};
 use crate::seed::Seed;
 use crate::trace::Trace;
@@ -44,7 +45,7 @@ pub struct World {
     boot: Mutex<u64>,
     back_ms: Mutex<u64>,
     phase: Mutex<Phase>,
-    given: Given,
+    pub(crate) given: Given,
     /// Clients that are not done, and what they wait for.
     pub(crate) restless: Mutex<BTreeMap<usize, String>>,
     /// Who is to reach the tail of which channel.
@@ -143,6 +144,10 @@ impl World {
         for (number, plan) in self.plan.clients.iter().enumerate() {
             let client = client::Client::new(self.clone(), number, plan.clone());
             self.executor.spawn(0, Box::pin(client.live()));
+        }
+        for (number, plan) in self.plan.producers.iter().enumerate() {
+            let producer = Producer::new(self.clone(), number, plan.clone());
+            self.executor.spawn(0, Box::pin(producer.live()));
         }
         for (at_ms, fault) in self.plan.faults.clone() {
             let wait_ms = at_ms.saturating_sub(self.executor.now_ms());

@@ -442,7 +442,10 @@ async fn find(
 /// A run's log: its name, and what it holds.
 async fn read(node: &Arc<Node>, channel: &Arc<Channel>, id: &str) -> Result<(ChannelName, Whole), Refusal> {
     let unknown = || Refusal::because(Code::UnknownChannel, "there is no such run, or its log is gone");
-    let run = settle::find(node, channel, &Arc::from(id)).await.ok_or_else(unknown)?;
+    let run = settle::find(node, channel, &Arc::from(id)).await.map_err(|refusal| match refusal.code {
+        Code::UnknownChannel => unknown(),
+        _ => refusal,
+    })?;
     if lock(&run.log.state).has_no_records() {
         return Err(unknown());
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use fireside_core::channel::run::{self as records, Change, Ending, Producer, Room, Status, Text};
 use fireside_core::checkpoint::OpenRun;
 use fireside_core::namespace::Retention;
-use fireside_core::{ChannelName, Durability, Kind, Namespace, Position, Record, Refusal, limits};
+use fireside_core::{ChannelName, Code, Durability, Kind, Namespace, Position, Record, Refusal, limits};
 
 use super::{EarlyCancel, Run, Stop, is_listed, produced};
 use crate::channel::Channel;
@@ -176,7 +176,7 @@ async fn settle_listed(node: &Arc<Node>, name: &ChannelName, id: &Arc<str>) {
             }
         }
         None => {
-            if let Some(run) = find(node, &channel, id).await {
+            if let Ok(run) = find(node, &channel, id).await {
                 let _ = list(node, &channel, id, Listed::Ended).await;
                 forget_later(node, &run);
             }
@@ -209,23 +209,48 @@ pub(super) async fn settle(node: &Arc<Node>, channel: &Arc<Channel>, open: &Open
         by: None,
         reason: Some(why.to_owned()),
     };
-    let Some(run) = find(node, channel, &open.run).await else {
-        let ending = interrupted(Text::default(), "the run's log could not be read");
-        return super::end_in_channel(node, channel, &open.run, &ending).await;
-    };
-    match read_back(node, &run).await {
-        Ok(Whole { ending: Some(ending), .. }) => run.end(node, &ending).await,
-        Ok(whole) if whole.producer == Producer::Backend => produced::resume(node, run, handle, whole),
-        Ok(whole) => run.end(node, &interrupted(whole.text, "the server stopped in the middle")).await,
-        Err(_) => run.end(node, &interrupted(Text::default(), "the run's log could not be read")).await,
+    const WHY: &str = "the run's log could not be read";
+    match read_patiently(node, channel, &open.run).await {
+        Ok((run, Whole { ending: Some(ending), .. })) => run.end(node, &ending).await,
+        Ok((run, whole)) if whole.producer == Producer::Backend => produced::resume(node, run, handle, whole),
+        Ok((run, whole)) => {
+            run.end(node, &interrupted(whole.text, "the server stopped in the middle")).await;
+        }
+        Err(_) => match find(node, channel, &open.run).await {
+            Ok(run) => run.end(node, &interrupted(Text::default(), WHY)).await,
+            Err(_) => {
+                let ending = interrupted(Text::default(), WHY);
+                super::end_in_channel(node, channel, &open.run, &ending).await;
+            }
+        },
     }
 }
 
-pub(super) async fn find(node: &Arc<Node>, channel: &Arc<Channel>, id: &Arc<str>) -> Option<Run> {
-    let name = channel.name.run_log(id).ok()?;
-    let policy = node.gate.policy(&name)?;
-    let log = awake(node, &name, &policy).await.ok()?;
-    Some(Run { id: id.clone(), channel: channel.clone(), log })
+/// A run and what its log holds. A fault that passes costs no text: readers of the log have seen that.
+async fn read_patiently(
+    node: &Arc<Node>,
+    channel: &Arc<Channel>,
+    id: &Arc<str>,
+) -> Result<(Run, Whole), Refusal> {
+    let mut waits_ms = [50, 100, 200, 400, 800].into_iter();
+    loop {
+        let read = match find(node, channel, id).await {
+            Ok(run) => read_back(node, &run).await.map(|whole| (run, whole)),
+            Err(refusal) => Err(refusal),
+        };
+        match (read, waits_ms.next()) {
+            (Err(_), Some(wait_ms)) => node.host.sleep(wait_ms).await,
+            (read, _) => return read,
+        }
+    }
+}
+
+/// A run, its log awake.
+pub(super) async fn find(node: &Arc<Node>, channel: &Arc<Channel>, id: &Arc<str>) -> Result<Run, Refusal> {
+    let name = channel.name.run_log(id).map_err(|_| Code::UnknownChannel)?;
+    let policy = node.gate.policy(&name).ok_or(Code::UnknownChannel)?;
+    let log = awake(node, &name, &policy).await?;
+    Ok(Run { id: id.clone(), channel: channel.clone(), log })
 }
 
 /// What the log of a run holds.

@@ -306,11 +306,29 @@ fn i10_settled_the_run_of_a_backend_whose_log_cannot_be_read_ends() {
     say(&world, &run, 0, "Once").unwrap();
     let log = (*world.log).clone();
     let damaged = LogFault::Failed(Arc::from("damaged"));
-    for _ in 0..3 {
+    for _ in 0..100 {
         log.script(&format!("wake story:1/run/{run}"), Outcome::Fails(damaged.clone()));
     }
     let world = World::on(Arc::new(log), namespaces(), Settings::default());
+    world.pass_ms(2_000);
     assert_eq!(ends(&world.log)[0]["status"], "interrupted");
+}
+
+#[test]
+fn a_fault_of_the_log_that_passes_costs_a_run_no_text() {
+    let world = World::new();
+    let run = start(&world, "k").unwrap().run;
+    say(&world, &run, 0, "Once").unwrap();
+    let log = (*world.log).clone();
+    for _ in 0..3 {
+        log.script(
+            &format!("wake story:1/run/{run}"),
+            Outcome::Fails(LogFault::Failed(Arc::from("for once"))),
+        );
+    }
+    let world = World::on(Arc::new(log), namespaces(), Settings::default());
+    world.pass_ms(2_000);
+    assert_eq!(say(&world, &run, 4, " upon").unwrap().end.at, 9);
 }
 
 #[test]

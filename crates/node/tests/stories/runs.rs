@@ -135,10 +135,11 @@ fn i10_settled_a_run_that_an_earlier_life_left_open_ends_once() {
 fn i10_settled_a_run_whose_log_cannot_be_woken_ends_all_the_same() {
     let (log, run) = left_open();
     let damaged = LogFault::Failed(Arc::from("damaged"));
-    for _ in 0..3 {
+    for _ in 0..100 {
         log.script(&format!("wake story:1/run/{run}"), Outcome::Fails(damaged.clone()));
     }
     let world = World::on(Arc::new(log), namespaces(), Settings::default());
+    world.pass_ms(2_000);
     let ends = ends(&world.log, "story:1");
     assert_eq!(ends.len(), 1);
     assert_eq!(ends[0]["status"], "interrupted");

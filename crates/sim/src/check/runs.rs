@@ -61,6 +61,14 @@ impl Book {
                 }
                 part.push_str(body["text"].as_str().unwrap_or(""));
             }
+            Some("run.reset") => {
+                let (part, to) = (body["part"].as_u64().unwrap_or(0), body["to"].as_u64().unwrap_or(0));
+                reading.parts.retain(|known, _| *known < part || (*known == part && to > 0));
+                if let Some(text) = reading.parts.get_mut(&part) {
+                    let units: Vec<u16> = text.encode_utf16().take(to as usize).collect();
+                    *text = String::from_utf16_lossy(&units);
+                }
+            }
             Some("run.end") => {
                 let parts = parts_of(&body);
                 let (whole, seen) = (parts == reading.parts, reading.parts.clone());

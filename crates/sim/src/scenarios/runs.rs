@@ -1,6 +1,6 @@
-//! A model writes, well or badly, while readers of every speed look on and the server dies.
+//! A model and a backend write, well or badly, while readers of every speed look on and the server dies.
 
-use crate::plan::{ClientPlan, Fault, Plan, Speed};
+use crate::plan::{ClientPlan, Fault, Plan, ProducerPlan, Speed};
 use crate::provider::Moods;
 use crate::seed::Seed;
 
@@ -20,6 +20,12 @@ pub fn add(plan: &mut Plan, seed: &Seed) {
             reader.speed = Speed::Slow(*seed.pick(&[5_000, 50_000, 300_000]));
         }
         plan.clients.push(reader);
+    }
+    for _ in 0..seed.between(0, 2) {
+        let channel = seed.pick(&["s:1", "s:2"]).to_string();
+        let (runs, dies, cancels) =
+            (seed.between(1, 4) as u32, *seed.pick(&[0, 2, 10]), *seed.pick(&[0, 0, 3]));
+        plan.producers.push(ProducerPlan { channel, runs, dies, cancels });
     }
     plan.moods = Moods { fails: 20, stalls: 10, cuts: 20, endless: 10 };
     for _ in 0..seed.between(0, 2) {
