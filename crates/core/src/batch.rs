@@ -72,6 +72,19 @@ impl Batch {
         Position::new(self.epoch, self.last())
     }
 
+    /// The same batch with the records at these offsets as tombstones; itself if there are none of them.
+    pub fn erased(self: &Arc<Self>, offsets: &[u64]) -> Arc<Batch> {
+        if !offsets.iter().any(|offset| (self.first()..=self.last()).contains(offset)) {
+            return self.clone();
+        }
+        let shown = |record: &Record| match offsets.contains(&record.offset) {
+            true => record.tombstone(),
+            false => record.clone(),
+        };
+        let records = self.records.iter().map(shown).collect();
+        Batch::new(self.channel.clone(), self.epoch, self.proposal, self.previous, records)
+    }
+
     /// The records after `offset`.
     pub fn after(&self, offset: u64) -> &[Record] {
         let from = self.records.partition_point(|r| r.offset <= offset && r.offset != 0);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::filter::FilterNode;
-use crate::position::Claimed;
+use crate::position::{Claimed, Epoch};
 
 /// A command and the number its reply bears.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,6 +151,21 @@ pub struct History {
     pub since: Option<Claimed>,
     /// Newest first.
     pub reverse: bool,
+}
+
+/// Erase a record: its body goes, its offset stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Erase {
+    /// The channel.
+    pub channel: String,
+    /// Which record.
+    pub offset: u64,
+    /// The epoch that the offset counts in; `None` for whatever it is now.
+    pub epoch: Option<Epoch>,
+    /// Why, for the record that tells of it.
+    pub reason: String,
+    /// Who wanted it, for the same.
+    pub by: String,
 }
 
 /// Start a run (rpc `ai.start`).

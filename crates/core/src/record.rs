@@ -22,6 +22,8 @@ pub enum Kind {
     RunOwner = 5,
     /// A record whose body was erased.
     Tombstone = 6,
+    /// Tells of an erasure: `{type: "erase", of, reason, by}`.
+    Erase = 7,
 }
 
 impl Kind {
@@ -35,6 +37,7 @@ impl Kind {
             4 => Kind::RunEnd,
             5 => Kind::RunOwner,
             6 => Kind::Tombstone,
+            7 => Kind::Erase,
             _ => return None,
         })
     }
@@ -44,13 +47,14 @@ impl Kind {
         match self {
             Kind::Plain => None,
             Kind::Tombstone => Some("tombstone"),
+            Kind::Erase => Some("erase"),
             _ => Some("run"),
         }
     }
 
     /// True for the kinds that a run writes.
     pub fn is_run(self) -> bool {
-        !matches!(self, Kind::Plain | Kind::Tombstone)
+        !matches!(self, Kind::Plain | Kind::Tombstone | Kind::Erase)
     }
 }
 
@@ -107,6 +111,20 @@ impl Record {
             return self.kind.tag();
         }
         self.tags.iter().find(|(known, _)| **known == *name).map(|(_, value)| &**value)
+    }
+
+    /// What stands where this record stood once it is erased: its offset, time and key, and nothing of what it said.
+    pub fn tombstone(&self) -> Record {
+        Record {
+            offset: self.offset,
+            time_ms: self.time_ms,
+            kind: Kind::Tombstone,
+            author: None,
+            key: self.key,
+            conflate: None,
+            tags: Vec::new(),
+            body: Bytes::from_static(b"null"),
+        }
     }
 
     /// What this record counts for in every byte budget: its variable parts and a fixed share for the rest.

@@ -31,6 +31,7 @@ pub fn log(run: Run<'_>, fresh: &dyn Fn() -> Arc<dyn Log>, durability: Durabilit
     run(Box::pin(says_what_is_gone(story())));
     run(Box::pin(forgets_into_a_later_epoch(story())));
     run(Box::pin(keeps_channels_apart(story())));
+    run(Box::pin(shows_nothing_of_what_was_erased(story())));
 }
 
 /// Somebody who appends where the log ends.
@@ -248,6 +249,43 @@ async fn forgets_into_a_later_epoch(mut writer: Writer) {
     assert!(waking.generation > before.epoch, "its next life has a later epoch");
     writer.end = None;
     assert_eq!(writer.append(1).await.first(), 1, "which begins at 1");
+}
+
+async fn shows_nothing_of_what_was_erased(mut writer: Writer) {
+    for _ in 0..3 {
+        writer.append(3).await;
+    }
+    writer.save(1).await;
+    writer.append(2).await;
+    let (end, _) = writer.end().await;
+    for offset in [5, 11] {
+        let erased = writer.log.erase(&writer.channel, writer.durability, end.epoch, offset).await;
+        assert_eq!(erased, Ok(()), "a record that is there can be erased");
+    }
+    let other = writer.log.erase(&writer.channel, writer.durability, Epoch(end.epoch.0 + 1), 5).await;
+    assert!(other.is_err(), "one of another epoch cannot");
+    for compacted in [false, true] {
+        if compacted {
+            assert_eq!(writer.log.compact().await, Ok(()), "a log can be compacted");
+        }
+        assert_eq!(writer.offsets(0).await, (1..=11).collect::<Vec<_>>(), "offsets stay");
+        let (mut at, mut shown) = (0, Vec::new());
+        while at < end.offset {
+            for batch in writer.read(span(end.epoch, at, end.offset)).await.expect("it is there") {
+                shown.extend(batch.after(at).iter().map(|record| (record.kind, record.body.clone())));
+                at = batch.last();
+            }
+        }
+        for (index, (kind, body)) in shown.iter().enumerate() {
+            let offset = index as u64 + 1;
+            let is_erased = [5, 11].contains(&offset);
+            assert_eq!(*kind == Kind::Tombstone, is_erased, "a tombstone stands for an erased record");
+            assert_eq!(*body != record(offset).body, is_erased, "and only for that");
+        }
+        let tail = writer.wake().await.tail;
+        let last = tail.last().and_then(|batch| batch.records.last()).map(|record| record.kind);
+        assert_eq!(last, Some(Kind::Tombstone), "whoever wakes sees it too");
+    }
 }
 
 async fn keeps_channels_apart(mut writer: Writer) {

@@ -11,7 +11,7 @@
 //! | which channels are awake | `directory` |
 //! | one AI run | `run` |
 //! | asking a backend | `hooks` |
-//! | what a backend may do | `api` |
+//! | what a backend may do | `api`, `erase` |
 //! | all that a node needs of its world | [`ports`] |
 
 mod api;
@@ -19,6 +19,7 @@ pub mod channel;
 mod commands;
 pub mod conformance;
 mod directory;
+mod erase;
 mod follow;
 mod hooks;
 pub mod ports;

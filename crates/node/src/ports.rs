@@ -65,6 +65,19 @@ pub trait Log: Send + Sync {
     /// Forgets a channel that has no records, keys or open runs: its next life has a later epoch.
     fn forget(&self, channel: &ChannelName, durability: Durability) -> Soon<Result<(), LogFault>>;
 
+    /// The record at this offset becomes a tombstone wherever it is shown from here on; answers when the degree is reached. Its bytes go
+    /// with the next compaction.
+    fn erase(
+        &self,
+        channel: &ChannelName,
+        durability: Durability,
+        epoch: Epoch,
+        offset: u64,
+    ) -> Soon<Result<(), LogFault>>;
+
+    /// Gives back all that is dead (erased, trimmed, forgotten), whatever it costs; answers when nothing of it is left.
+    fn compact(&self) -> Soon<Result<(), LogFault>>;
+
     /// The channel sleeps: what the log kept in memory for it may go.
     fn slept(&self, _channel: &ChannelName, _durability: Durability) {}
 }

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use fireside_core::{Batch, ChannelName, Checkpoint, Durability};
+use fireside_core::{Batch, ChannelName, Checkpoint, Durability, Epoch};
 use fireside_node::ports::{Appended, Log, LogFault, Soon, Span, Waking};
-use fireside_store::{Entry, Maintained, Memory, Outcome, ReadFault, Store, StoreFault};
+use fireside_store::{Entry, Maintained, Memory, Outcome, Purged, ReadFault, Store, StoreFault};
 
 use crate::executor::{Answer, Bell, Executor, Group};
 use crate::lock;
@@ -232,7 +232,9 @@ impl SimLog {
                 if outcome == Outcome::Accepted { Ok(()) } else { Err(LogFault::Gone) }
             });
         }
-        let written = self.put(entry, false);
+        // Of all that is put aside, only an erasure is waited for until it is durable.
+        let durable = matches!(entry, Entry::Erase { .. }) && degree == Durability::Fsync;
+        let written = self.put(entry, durable);
         Box::pin(async move {
             match written.await {
                 Appended::Accepted => Ok(()),
@@ -310,6 +312,34 @@ impl Log for SimLog {
 
     fn forget(&self, channel: &ChannelName, durability: Durability) -> Soon<Result<(), LogFault>> {
         self.put_aside(Entry::Forget { channel: channel.clone(), degree: durability }, durability)
+    }
+
+    fn erase(
+        &self,
+        channel: &ChannelName,
+        durability: Durability,
+        epoch: Epoch,
+        offset: u64,
+    ) -> Soon<Result<(), LogFault>> {
+        self.put_aside(
+            Entry::Erase { channel: channel.clone(), epoch, offset, degree: durability },
+            durability,
+        )
+    }
+
+    fn compact(&self) -> Soon<Result<(), LogFault>> {
+        let asked = self.store.purge().map_err(|fault| fault_of(&fault));
+        let (store, executor) = (self.store.clone(), self.executor.clone());
+        Box::pin(async move {
+            asked?;
+            loop {
+                match store.purged() {
+                    Purged::Done => return Ok(()),
+                    Purged::InPart => return Err(LogFault::Full),
+                    Purged::NotYet => executor.sleep_ms(20).await,
+                }
+            }
+        })
     }
 
     fn slept(&self, channel: &ChannelName, durability: Durability) {

@@ -12,6 +12,7 @@ use crate::format;
 use crate::group::{EntryHead, EntryKind, Order};
 use crate::hash::Id;
 use crate::index::{Ask, IndexEntry, IndexFile, SegmentIndex, write_index};
+use crate::purge::Purge;
 use crate::segment::{Scan, Segment, index_name, segment_name};
 use crate::store::{Store, StoreFault, lock, read_lock, write_lock};
 
@@ -52,11 +53,12 @@ pub enum Maintained {
 /// Where maintenance stands.
 #[derive(Default)]
 pub(crate) struct Maintenance {
-    job: Option<Job>,
+    pub job: Option<Job>,
     /// For each segment: how much had been trimmed when it was last examined, and how many entries were alive.
     examined: BTreeMap<u32, (u64, u64)>,
     /// What was decided after this sequence stays where it is; `None` if nobody follows.
     kept_after: Option<u64>,
+    pub purge: Purge,
 }
 
 impl Maintenance {
@@ -66,19 +68,22 @@ impl Maintenance {
         self.job = self.job.take().filter(|job| self.may_go(&job.segment));
     }
 
-    fn may_go(&self, segment: &Segment) -> bool {
+    pub fn may_go(&self, segment: &Segment) -> bool {
         self.kept_after.is_none_or(|kept| read_lock(&segment.index).seal().last_sequence <= kept)
     }
 }
 
 /// One segment under examination, then perhaps being emptied.
-struct Job {
-    segment: Arc<Segment>,
+pub(crate) struct Job {
+    pub segment: Arc<Segment>,
     began: u64,
     /// Sorted by channel; what is left to look at.
     left: Vec<IndexEntry>,
     alive: Vec<Alive>,
     total: u64,
+    /// It is looked at for a purge, and something dead was found in it.
+    purging: bool,
+    dirty: bool,
 }
 
 struct Alive {
@@ -101,14 +106,23 @@ impl Store {
             return Ok(Maintained::Sealed { segment });
         }
         if maintenance.job.is_none() {
-            maintenance.job = self.next_job(&maintenance)?;
+            maintenance.job = match self.next_to_purge(&mut maintenance) {
+                Some(segment) => Some(self.job(segment, true)?),
+                None => self.next_job(&maintenance)?,
+            };
         }
-        let Some(mut job) = maintenance.job.take() else { return Ok(Maintained::Idle) };
+        let Some(mut job) = maintenance.job.take() else {
+            self.give_up_purging(&mut maintenance);
+            return Ok(Maintained::Idle);
+        };
         let segment = job.segment.number;
         if !job.left.is_empty() {
             self.examine(&mut job)?;
             if job.left.is_empty() && !self.worth(&job) {
                 maintenance.examined.insert(segment, (job.began, job.alive.len() as u64));
+                if job.purging {
+                    maintenance.purge.done(segment, false);
+                }
             } else {
                 maintenance.job = Some(job);
             }
@@ -123,15 +137,18 @@ impl Store {
                 None => {
                     // No room for copies, or something in it is damaged: it stays as it is.
                     maintenance.examined.insert(segment, (job.began, job.total));
+                    maintenance.purge.done(segment, job.purging);
                     Ok(Maintained::Examined { segment })
                 }
             };
         }
         if !self.give_back(&job)? {
             maintenance.examined.insert(segment, (job.began, 0));
+            maintenance.purge.done(segment, job.purging);
             return Ok(Maintained::Examined { segment });
         }
         maintenance.examined.remove(&segment);
+        maintenance.purge.done(segment, false);
         Ok(Maintained::GivenBack { segment })
     }
 
@@ -179,7 +196,7 @@ impl Store {
     /// The segment of which most may have died since it was last examined.
     fn next_job(&self, maintenance: &Maintenance) -> Result<Option<Job>, StoreFault> {
         let examined = &maintenance.examined;
-        let (segment, began) = {
+        let segment = {
             let state = lock(&self.state);
             // The last segment stays: it alone says which sequence is next. And it must have proven itself.
             let Some(last) = state.segments.values().next_back() else { return Ok(None) };
@@ -201,12 +218,17 @@ impl Store {
             let since = |s: &Arc<Segment>| examined.get(&s.number).map_or(u64::MAX, |e| state.trimmed - e.0);
             // The oldest of those that are equally promising.
             let Some(segment) = due.max_by_key(|s| (since(s), u32::MAX - s.number)) else { return Ok(None) };
-            (segment.clone(), state.trimmed)
+            segment.clone()
         };
+        Ok(Some(self.job(segment, false)?))
+    }
+
+    fn job(&self, segment: Arc<Segment>, purging: bool) -> Result<Job, StoreFault> {
+        let began = lock(&self.state).trimmed;
         let mut left = read_lock(&segment.index).all().map_err(StoreFault::reading)?;
         left.sort_unstable_by_key(|e| (e.id, e.order));
         let total = left.len() as u64;
-        Ok(Some(Job { segment, began, left, alive: Vec::new(), total }))
+        Ok(Job { segment, began, left, alive: Vec::new(), total, purging, dirty: false })
     }
 
     fn examine(&self, job: &mut Job) -> Result<(), StoreFault> {
@@ -245,10 +267,13 @@ impl Store {
                         && self.older_elsewhere(id, &segments, job.segment.number, forget)?
                 }
             };
-            if alive {
+            if !alive {
+                job.dirty |= entry.kind == EntryKind::Batch;
+            } else {
                 let within =
                     |o: &u64| entry.kind == EntryKind::Batch && (entry.first..=entry.last).contains(o);
-                let erased = erased.iter().copied().filter(within).collect();
+                let erased: Vec<u64> = erased.iter().copied().filter(within).collect();
+                job.dirty |= job.purging && !job.dirty && self.bears_erased(job, entry, &erased)?;
                 job.alive.push(Alive { entry: *entry, erased });
             }
         }
@@ -277,6 +302,9 @@ impl Store {
 
     /// True if emptying the segment gives back enough for what it costs.
     fn worth(&self, job: &Job) -> bool {
+        if job.purging {
+            return job.dirty;
+        }
         let alive: u64 = job.alive.iter().map(|a| u64::from(a.entry.len)).sum();
         let end = u64::from(read_lock(&job.segment.index).seal().end);
         let full = lock(&self.state).full;

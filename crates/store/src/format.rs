@@ -135,20 +135,6 @@ fn decode_record(reader: &mut Reader, offset: u64, before: Option<&Record>) -> R
     Ok(Record { offset, time_ms, kind, author, key, conflate, tags, body })
 }
 
-/// The record that stands where an erased one stood: its offset, time and key, and nothing of what it said.
-pub fn tombstone(record: &Record) -> Record {
-    Record {
-        offset: record.offset,
-        time_ms: record.time_ms,
-        kind: Kind::Tombstone,
-        author: None,
-        key: record.key,
-        conflate: None,
-        tags: Vec::new(),
-        body: Bytes::from_static(b"null"),
-    }
-}
-
 /// Appends the stored form of a checkpoint.
 pub fn encode_checkpoint(checkpoint: &Checkpoint, out: &mut Vec<u8>) {
     // By name, so that a new field cannot be left out.
@@ -228,14 +214,9 @@ pub fn decode_checkpoint(data: Bytes) -> Result<Checkpoint, Malformed> {
 /// A batch as it must be shown: in the channel's present epoch, with the erased offsets as tombstones. Shares `batch` itself if
 /// there is nothing to change.
 pub fn shown(batch: &Arc<Batch>, epoch: Epoch, erased: &[u64]) -> Arc<Batch> {
-    let hits = erased.iter().any(|o| (batch.first()..=batch.last()).contains(o));
-    if batch.epoch == epoch && !hits {
-        return batch.clone();
+    let shown = batch.erased(erased);
+    if shown.epoch == epoch {
+        return shown;
     }
-    let records = batch
-        .records
-        .iter()
-        .map(|r| if hits && erased.contains(&r.offset) { tombstone(r) } else { r.clone() })
-        .collect();
-    Batch::new(batch.channel.clone(), epoch, batch.proposal, batch.previous, records)
+    Batch::new(shown.channel.clone(), epoch, shown.proposal, shown.previous, shown.records.to_vec())
 }

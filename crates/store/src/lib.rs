@@ -7,8 +7,8 @@
 //! | the bytes of a group and of an entry | [`group`], [`format`] |
 //! | a channel out of its entries | `chain` |
 //! | opening: torn tails, damage, epochs | `repair` |
-//! | giving back what is dead | `compact` |
 //! | following everything that is committed | [`Follower`] |
+//! | giving back what is dead: when it is worth it; when it is asked for | `compact`; `purge` |
 //! | verifying everything | [`check`] |
 //! | a log without a disk | [`Memory`] |
 
@@ -25,6 +25,7 @@ mod hash;
 mod index;
 mod memory;
 mod meta;
+mod purge;
 mod repair;
 mod segment;
 mod slots;
@@ -39,5 +40,6 @@ pub use compact::Maintained;
 pub use disk::{Disk, File};
 pub use follow::{Followed, Follower};
 pub use memory::Memory;
+pub use purge::Purged;
 pub use repair::{Damage, OpenReport, Torn};
 pub use store::{Committed, Entry, Options, Outcome, ReadFault, Span, Start, Stat, Store, StoreFault, Woken};

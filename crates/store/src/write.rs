@@ -137,7 +137,7 @@ impl Store {
         Ok(true)
     }
 
-    fn write_mark(&self, writer: &mut Writer, privileged: bool) -> Result<bool, StoreFault> {
+    pub(crate) fn write_mark(&self, writer: &mut Writer, privileged: bool) -> Result<bool, StoreFault> {
         let mut group = Group { privileged, ..Group::default() };
         writer.begin();
         match self.flush(writer, &mut group) {

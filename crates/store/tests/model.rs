@@ -36,6 +36,7 @@ enum Step {
     Forget { channel: usize },
     Sleep { channel: usize },
     Maintain,
+    Purge,
     Mark,
     Kill,
     PowerCut { seed: u64 },
@@ -61,6 +62,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => channel.clone().prop_map(|channel| Step::Forget { channel }),
         1 => channel.clone().prop_map(|channel| Step::Sleep { channel }),
         4 => Just(Step::Maintain),
+        1 => Just(Step::Purge),
         1 => Just(Step::Mark),
         1 => Just(Step::Kill),
         1 => any::<u64>().prop_map(|seed| Step::PowerCut { seed }),
@@ -220,6 +222,7 @@ impl World {
                     self.store().maintain().unwrap();
                 }
             }
+            Step::Purge => self.store().purge().unwrap(),
             Step::Mark => {
                 self.store().mark().unwrap();
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use disk::*;
 use fireside_core::{Checkpoint, Durability, Kind};
-use fireside_store::{Disk, Entry, Maintained, Options, Outcome, Store};
+use fireside_store::{Disk, Entry, Maintained, Options, Outcome, Purged, Store};
 
 /// Maintains until nothing is left to do, and returns what was given back.
 fn maintain(store: &Store) -> Vec<u32> {
@@ -127,6 +127,52 @@ fn erasure_beats_copies_and_forgetting_is_never_forgotten() {
     let app = App::new(&disk, 2);
     assert_eq!(app.bodies("erase:1"), ["keep", "null"]);
     assert_eq!(app.end("forget:1"), (next, 0), "though its note is gone, the generation stands");
+}
+
+#[test]
+fn a_purge_leaves_nothing_of_what_was_erased_trimmed_or_forgotten() {
+    let disk = TestDisk::new();
+    let app = App::new(&disk, 1);
+    let anywhere = |text: &str| {
+        disk.names().iter().any(|n| disk.content(n).windows(text.len()).any(|w| w == text.as_bytes()))
+    };
+    app.publish("a:1", &["first", "erased words", "third"]);
+    app.publish("b:1", &["trimmed words"]);
+    app.publish("b:1", &["kept"]);
+    app.publish("c:1", &["forgotten words"]);
+    let (epoch, _) = app.end("a:1");
+    trim(&app, "b:1", 1);
+    let erase = Entry::Erase { channel: name("a:1"), epoch, offset: 2, degree: Durability::Fsync };
+    let forget = Entry::Forget { channel: name("c:1"), degree: Durability::Fsync };
+    app.store.commit(&[erase, forget]).unwrap();
+    maintain(&app.store);
+    for text in ["erased words", "trimmed words", "forgotten words"] {
+        assert!(anywhere(text), "maintenance by itself saw no worth in it: {text}");
+    }
+    app.store.purge().unwrap();
+    assert_eq!(app.store.purged(), Purged::NotYet);
+    maintain(&app.store);
+    assert_eq!(app.store.purged(), Purged::Done);
+    for text in ["erased words", "trimmed words", "forgotten words"] {
+        assert!(!anywhere(text), "{text}");
+    }
+    assert_eq!(app.bodies("a:1"), ["first", "null", "third"]);
+    assert_eq!(app.bodies("b:1"), ["kept"]);
+    app.publish("a:1", &["fourth"]);
+    assert!(app.store.check().unwrap().is_sound());
+    let written = app.store.stat().written;
+    app.store.purge().unwrap();
+    let gone = maintain(&app.store);
+    assert_eq!((app.store.purged(), gone), (Purged::Done, Vec::new()), "there is nothing more to give back");
+    assert!(app.store.stat().written <= written + 1, "and nothing is copied for it");
+    drop(app);
+    for seed in 0..8 {
+        let disk = disk.copy();
+        disk.cut_power(&mut Seed(seed));
+        let app = App::new(&disk, 2);
+        assert_eq!(app.bodies("a:1"), ["first", "null", "third", "fourth"]);
+        assert_eq!(app.bodies("b:1"), ["kept"]);
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@
 
 mod bounds;
 mod claims;
+mod erase;
 mod identity;
 mod permission;
 mod produce;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use claims::{Capability, Claims, Rights, is_pattern, is_plain};
+pub use erase::Erasure;
 pub use identity::{Denial, Entry, Principal};
 pub use question::{Question, Verdict};
 pub use quota::Bucket;

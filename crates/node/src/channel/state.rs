@@ -175,6 +175,14 @@ impl State {
         self.unsaved += 1;
     }
 
+    /// A record was erased: nobody who attaches from here on is handed its body.
+    pub(crate) fn erase(&mut self, offset: u64) {
+        for batch in &mut self.ring {
+            *batch = batch.erased(&[offset]);
+        }
+        self.ring_bytes = self.ring.iter().map(|batch| batch.cost()).sum();
+    }
+
     /// Queues a batch for every reader. Answers the shards to drain once the lock is given back.
     pub(super) fn hand_out(&mut self, batch: &Arc<Batch>) -> Vec<Arc<Shard>> {
         let busy = self.shards.iter().filter(|shard| !shard.is_empty());

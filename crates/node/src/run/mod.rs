@@ -28,7 +28,7 @@ use crate::{Node, lock};
 use cancel::EarlyCancel;
 pub(crate) use cancel::cancel;
 use produced::Produced;
-pub(crate) use settle::{settle_all, settle_orphans};
+pub(crate) use settle::{forget_now, settle_all, settle_orphans};
 
 /// Text beyond which a flush does not wait for the pace, in bytes.
 const FLUSH_BYTES: usize = 1024;

@@ -314,6 +314,13 @@ pub(super) fn forget_later(node: &Arc<Node>, run: &Run) {
     }));
 }
 
+/// The same, at once: what the run wrote was erased.
+pub(crate) async fn forget_now(node: &Arc<Node>, channel: &Arc<Channel>, id: &Arc<str>) {
+    if let Ok(log) = channel.name.run_log(id) {
+        forget(node, &log, &channel.name, id).await;
+    }
+}
+
 async fn forget(node: &Arc<Node>, log: &ChannelName, channel: &ChannelName, id: &Arc<str>) {
     let Some(policy) = node.gate.policy(log) else { return };
     let Ok(awake_log) = awake(node, log, &policy).await else { return };

@@ -7,9 +7,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use fireside_core::{Batch, ChannelName, Checkpoint, Durability};
+use fireside_core::{Batch, ChannelName, Checkpoint, Durability, Epoch};
 use fireside_node::ports::{Appended, Log, LogFault, Soon, Span, Waking};
-use fireside_store::{Entry, Maintained, Memory, Outcome, ReadFault, Store, StoreFault, Woken};
+use fireside_store::{Entry, Maintained, Memory, Outcome, Purged, ReadFault, Store, StoreFault, Woken};
 use tokio::sync::oneshot;
 use tracing::error;
 
@@ -234,6 +234,35 @@ impl Log for Embedded {
 
     fn forget(&self, channel: &ChannelName, durability: Durability) -> Soon<Result<(), LogFault>> {
         self.put_aside(Entry::Forget { channel: channel.clone(), degree: durability }, durability)
+    }
+
+    fn erase(
+        &self,
+        channel: &ChannelName,
+        durability: Durability,
+        epoch: Epoch,
+        offset: u64,
+    ) -> Soon<Result<(), LogFault>> {
+        let entry = Entry::Erase { channel: channel.clone(), epoch, offset, degree: durability };
+        self.put_aside(entry, durability)
+    }
+
+    fn compact(&self) -> Soon<Result<(), LogFault>> {
+        const PAUSE: Duration = Duration::from_millis(20);
+        let asked = self.blocking(|store| store.purge().map_err(fault_of));
+        let (store, tidying) = (self.store.clone(), self.tidying.clone());
+        Box::pin(async move {
+            asked.await?;
+            loop {
+                // The thread that tidies may have come to rest.
+                tidying.put((), 1);
+                match store.purged() {
+                    Purged::Done => return Ok(()),
+                    Purged::InPart => return Err(LogFault::Full),
+                    Purged::NotYet => tokio::time::sleep(PAUSE).await,
+                }
+            }
+        })
     }
 
     fn slept(&self, channel: &ChannelName, durability: Durability) {

@@ -208,6 +208,31 @@ impl Log for MemoryLog {
         })
     }
 
+    fn erase(
+        &self,
+        channel: &ChannelName,
+        _: Durability,
+        epoch: Epoch,
+        offset: u64,
+    ) -> Soon<Result<(), LogFault>> {
+        let (log, channel) = (self.clone(), channel.clone());
+        Box::pin(async move {
+            if let Some(Outcome::Fails(fault)) = log.turn(format!("erase {channel} {offset}")).await {
+                return Err(fault);
+            }
+            let mut state = lock(&log.0);
+            let kept = state.channels.entry(channel.as_str().to_owned()).or_default();
+            for batch in kept.batches.iter_mut().filter(|batch| batch.epoch == epoch) {
+                *batch = batch.erased(&[offset]);
+            }
+            Ok(())
+        })
+    }
+
+    fn compact(&self) -> Soon<Result<(), LogFault>> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn slept(&self, channel: &ChannelName, _: Durability) {
         lock(&self.0).calls.push(format!("slept {channel}"));
     }
