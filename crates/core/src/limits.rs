@@ -86,6 +86,8 @@ pub const REPLIES_BYTES_MAX: usize = 256 * 1024;
 pub const CHECKPOINT_RECORDS: u64 = 4096;
 /// How long a channel without readers and work stays awake, in ms.
 pub const QUIET_MS: u64 = 5_000;
+/// Channels of one API broadcast, and calls of one API batch.
+pub const API_MANY_MAX: usize = 1_000;
 /// Channels awake on one node: those with readers, and those that were asked for in the last [`QUIET_MS`].
 pub const CHANNELS_AWAKE_MAX: usize = 250_000;
 /// Presence entries returned by one call.

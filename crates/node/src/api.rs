@@ -1,12 +1,14 @@
 //! What a backend may do: the same gate, as the holder of an API key.
 
+mod sessions;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fireside_core::command::{History, Publish};
 use fireside_core::event::Page;
 use fireside_core::gate::{Caller, Principal};
-use fireside_core::{Author, ChannelName, Code, Disconnect, Event, Refusal, Reply, Unsubscribed};
+use fireside_core::{Author, ChannelName, Code, Refusal, Reply};
 
 use crate::channel::Placed;
 use crate::commands::{awake, history_of, presence_of};
@@ -112,39 +114,6 @@ impl Node {
         }
     }
 
-    /// Closes the sessions of a user, or one of them, save those in `spared`. Answers how many.
-    pub fn disconnect(&self, user: &str, client: Option<&str>, spared: &[String], why: &Disconnect) -> usize {
-        let mut theirs = self.sessions_of(user, client);
-        theirs.retain(|session| !spared.iter().any(|spared| **spared == *session.client));
-        for session in &theirs {
-            session.close(why.clone());
-        }
-        theirs.len()
-    }
-
-    /// Ends the subscriptions of a user, or of one session, to a channel. Answers how many.
-    ///
-    /// # Errors
-    /// The text is not a channel's name.
-    pub fn unsubscribe(
-        self: &Arc<Self>,
-        user: &str,
-        client: Option<&str>,
-        channel: &str,
-    ) -> Result<usize, Refusal> {
-        let name = ChannelName::parse(channel)
-            .map_err(|fault| Refusal::because(Code::BadRequest, fault.to_string()))?;
-        let mut ended = 0;
-        for session in self.sessions_of(user, client) {
-            if session.remove_sub(self, &name).is_some() {
-                ended += 1;
-                let why = Unsubscribed::BY_SERVER;
-                session.tell_in_order(Event::Unsubscribed { channel: name.clone(), why });
-            }
-        }
-        Ok(ended)
-    }
-
     /// What this node says of itself.
     pub fn info(&self) -> Info {
         let sessions = self.sessions.all();
@@ -173,14 +142,5 @@ impl Node {
             Here { channel: channel.name.clone(), clients }
         });
         here.filter(|here| here.clients > 0).take(max).collect()
-    }
-
-    fn sessions_of(&self, user: &str, client: Option<&str>) -> Vec<Arc<crate::session::Session>> {
-        let all = self.sessions.all().into_iter();
-        all.filter(|session| {
-            client.is_none_or(|client| *session.client == *client)
-                && session.principal().is_some_and(|who| **who.user() == *user)
-        })
-        .collect()
     }
 }

@@ -178,7 +178,7 @@ async fn granted_subs(
         };
         let options =
             SubOptions { join_leave: channel.policy.join_leave, by_server: true, ..SubOptions::default() };
-        let sub = session.add_sub(node, &channel, from, options)?;
+        let sub = session.add_sub(node, &channel, from, options).ok()??;
         starts.push((channel.name.clone(), start));
         opened.push((channel, sub));
     }
@@ -374,11 +374,11 @@ async fn subscribe(
         filter: filter.clone(),
         patches_from,
         join_leave,
-        by_server: false,
         expires_ms: *expires_ms,
         by_token: *by_token,
+        ..SubOptions::default()
     };
-    let Some(sub) = session.add_sub(node, &channel, from, options) else { return Ok(()) };
+    let Some(sub) = session.add_sub(node, &channel, from, options)? else { return Ok(()) };
     session.tell_in_order(Event::Reply { id, reply: Reply::Subscribed(Box::new(start)) });
     if expires_ms.is_some() {
         session.look_again(node);
@@ -420,6 +420,38 @@ fn sub_refresh(
         Err(denial) => hooks::refusal(node, denial)?,
     };
     session.refuse(node, "sub_refresh", id, refusal);
+    Ok(())
+}
+
+/// A backend makes this session follow a channel: told first, then its records follow.
+pub(crate) async fn place(
+    node: &Arc<Node>,
+    session: &Arc<Session>,
+    admitted: &Admitted<Follow>,
+) -> Result<(), Refusal> {
+    if session.follows(admitted.channel()) {
+        return Ok(());
+    }
+    if session.subscriptions().len() >= node.gate.rules().subscriptions_max {
+        return Err(Code::LimitExceeded.into());
+    }
+    let channel = awake(node, admitted.channel(), admitted.policy()).await?;
+    let (mut start, mut from) = follow::start(node, &channel, admitted.command().asked.recover).await?;
+    // The push has no room for a first page: all of it follows as ordinary records.
+    start.page.clear();
+    from = start.position.filter(|_| start.recovered).unwrap_or(from);
+    start.data = admitted.command().data.clone();
+    let options = SubOptions {
+        join_leave: channel.policy.join_leave,
+        by_server: true,
+        kept: true,
+        ..SubOptions::default()
+    };
+    // It may have come by itself meanwhile, or be over.
+    let Ok(Some(sub)) = session.add_sub(node, &channel, from, options) else { return Ok(()) };
+    session.tell_in_order(Event::Subscribed { channel: channel.name.clone(), start });
+    follow::attach(node, session, sub);
+    came(node, session, &channel, sub, None);
     Ok(())
 }
 

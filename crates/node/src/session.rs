@@ -105,6 +105,8 @@ pub(crate) struct Sub {
     by_token: bool,
     /// The backend is not asked before whether it may go on, monotonic ms.
     next_refresh_ms: u64,
+    /// A backend opened it: no newer token ends it.
+    kept: bool,
 }
 
 impl Sub {
@@ -363,21 +365,32 @@ impl Session {
     /// Those that hold only as long as the session's token allows them.
     pub(crate) fn subscriptions_by_right(&self) -> Vec<ChannelName> {
         let inner = lock(&self.inner);
-        inner.subs.iter().filter(|sub| !sub.by_token).map(|sub| sub.channel.name.clone()).collect()
+        inner
+            .subs
+            .iter()
+            .filter(|sub| !sub.by_token && !sub.kept)
+            .map(|sub| sub.channel.name.clone())
+            .collect()
     }
 
     /// Opens a subscription at `position`, detached: it begins to follow when [`follow::attach`] is called for it. `None` if the session
     /// is over.
+    ///
+    /// # Errors
+    /// 105: it follows the channel already.
     pub(crate) fn add_sub(
         &self,
         node: &Node,
         channel: &Arc<Channel>,
         position: Position,
         opts: SubOptions,
-    ) -> Option<SubId> {
+    ) -> Result<Option<SubId>, Refusal> {
         let mut inner = lock(&self.inner);
         if matches!(inner.phase, Phase::Closed) {
-            return None;
+            return Ok(None);
+        }
+        if inner.subs.iter().any(|sub| sub.channel.name == channel.name) {
+            return Err(Code::AlreadySubscribed.into());
         }
         inner.next_sub += 1;
         let id = SubId(inner.next_sub);
@@ -393,11 +406,12 @@ impl Session {
             join_leave: opts.join_leave,
             by_server: opts.by_server,
             expires_ms: opts.expires_ms,
-            by_token: opts.by_token,
             next_refresh_ms: 0,
+            by_token: opts.by_token,
+            kept: opts.kept,
         });
         node.say(Fact::Subscribed { channel: channel.name.clone() });
-        Some(id)
+        Ok(Some(id))
     }
 
     /// Ends a subscription here; what waits of it is forgotten.
@@ -525,6 +539,8 @@ pub(crate) struct SubOptions {
     pub(crate) expires_ms: Option<u64>,
     /// A token of its own opened it.
     pub(crate) by_token: bool,
+    /// A backend opened it.
+    pub(crate) kept: bool,
 }
 
 #[cfg(test)]

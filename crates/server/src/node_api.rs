@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use fireside_core::Refusal;
-use fireside_core::command::{History, Publish};
+use fireside_core::command::Publish;
 use fireside_core::gate::Principal;
+use fireside_core::{Code, Disconnect, Refusal};
 use fireside_node::Node;
+use fireside_node::channel::Placed;
 use fireside_node::ports::Soon;
-use fireside_wire::api::{ApiCall, ApiReply, NodeInfo, RunCall, RunReply};
+use fireside_wire::api::{ApiCall, ApiReply, Batch, Change, NodeInfo, RunCall, RunReply, SessionsCall};
 
 use crate::http::api::NodeApi;
 
@@ -44,58 +45,129 @@ impl OneNode {
 
 impl NodeApi for OneNode {
     fn call(&self, key_id: Arc<str>, call: ApiCall) -> Soon<ApiReply> {
-        let (node, info) = (self.node.clone(), matches!(call, ApiCall::Info).then(|| self.info()));
-        Box::pin(async move {
-            let who = Principal::backend(&key_id);
-            match info {
-                Some(info) => ApiReply::Info(vec![info]),
-                None => perform(&node, &who, call).await.unwrap_or_else(ApiReply::Refused),
-            }
-        })
+        let who = Principal::backend(&key_id);
+        Backend { node: self.node.clone(), who, info: self.info() }.answer(call)
     }
 }
 
-async fn perform(node: &Arc<Node>, who: &Arc<Principal>, call: ApiCall) -> Result<ApiReply, Refusal> {
-    Ok(match call {
-        ApiCall::Publish(publish) => published(node, who, publish).await?,
-        ApiCall::History(asked) => history(node, who, asked).await?,
-        ApiCall::Presence { channel } => ApiReply::Presence(node.presence(who, &channel)?),
-        ApiCall::PresenceStats { channel } => {
-            let (clients, users) = node.presence_stats(who, &channel)?;
-            ApiReply::PresenceStats { clients, users }
-        }
-        ApiCall::Disconnect { user, client, whitelist, why } => {
-            node.disconnect(&user, client.as_deref(), &whitelist, &why);
-            ApiReply::Done
-        }
-        ApiCall::Unsubscribe { user, client, channel } => {
-            node.unsubscribe(&user, client.as_deref(), &channel)?;
-            ApiReply::Done
-        }
-        ApiCall::Channels { pattern } => {
-            let here = node.channels(&pattern, CHANNELS_MAX);
-            ApiReply::Channels(here.into_iter().map(|here| (here.channel, here.clients)).collect())
-        }
-        ApiCall::Run(call) => ApiReply::Run(run(node, who, call).await?),
-        ApiCall::Info => ApiReply::Done,
-    })
+/// One call, and those in it.
+#[derive(Clone)]
+struct Backend {
+    node: Arc<Node>,
+    who: Arc<Principal>,
+    info: NodeInfo,
 }
 
-async fn run(node: &Arc<Node>, who: &Arc<Principal>, call: RunCall) -> Result<RunReply, Refusal> {
-    Ok(match call {
-        RunCall::Start(asked) => RunReply::Begun(node.run_start(who, asked).await?),
-        RunCall::Append(asked) => RunReply::Appended(node.run_append(who, asked).await?),
-        RunCall::End(asked) => RunReply::Ended(node.run_end(who, asked).await?),
-        RunCall::Get(asked) => RunReply::State(Box::new(node.run_get(who, asked).await?)),
-        RunCall::Cancel { asked, by } => RunReply::Cancelled(node.run_cancel(who, asked, &by).await?),
-    })
+impl Backend {
+    /// Boxed, because a call may be a batch of calls.
+    fn answer(self, call: ApiCall) -> Soon<ApiReply> {
+        Box::pin(async move { self.perform(call).await.unwrap_or_else(ApiReply::Refused) })
+    }
+
+    async fn perform(&self, call: ApiCall) -> Result<ApiReply, Refusal> {
+        let Backend { node, who, info } = self;
+        Ok(match call {
+            ApiCall::Publish(publish) => self.publish(publish).await?,
+            ApiCall::Broadcast(records) => self.broadcast(records).await,
+            ApiCall::History(asked) => ApiReply::History(Box::new(node.history(who, asked).await?)),
+            ApiCall::HistoryRemove { channel } => {
+                node.remove_history(who, &channel).await?;
+                ApiReply::Done
+            }
+            ApiCall::Erase(asked) => placed(node.erase(who, asked).await?),
+            ApiCall::Compact => {
+                node.compact().await?;
+                ApiReply::Done
+            }
+            ApiCall::Presence { channel } => ApiReply::Presence(node.presence(who, &channel)?),
+            ApiCall::PresenceStats { channel } => {
+                let (clients, users) = node.presence_stats(who, &channel)?;
+                ApiReply::PresenceStats { clients, users }
+            }
+            ApiCall::Sessions(call) => self.sessions(call).await?,
+            ApiCall::Run(call) => ApiReply::Run(self.run(call).await?),
+            ApiCall::Channels { pattern } => {
+                let here = node.channels(&pattern, CHANNELS_MAX);
+                ApiReply::Channels(here.into_iter().map(|here| (here.channel, here.clients)).collect())
+            }
+            ApiCall::Info => ApiReply::Info(vec![info.clone()]),
+            ApiCall::Batch(batch) => self.batch(batch).await,
+        })
+    }
+
+    async fn publish(&self, publish: Publish) -> Result<ApiReply, Refusal> {
+        Ok(placed(self.node.publish(&self.who, publish).await?))
+    }
+
+    /// To all channels at once: each has a log of its own.
+    async fn broadcast(&self, records: Vec<Publish>) -> ApiReply {
+        let each = records.into_iter().map(|record| {
+            let backend = self.clone();
+            async move { backend.publish(record).await.unwrap_or_else(ApiReply::Refused) }
+        });
+        ApiReply::Broadcast(together(each).await)
+    }
+
+    async fn sessions(&self, call: SessionsCall) -> Result<ApiReply, Refusal> {
+        let Backend { node, who, .. } = self;
+        let SessionsCall { user, client, change } = call;
+        let client = client.as_deref();
+        match change {
+            Change::Disconnect { whitelist, why } => drop(node.disconnect(&user, client, &whitelist, &why)),
+            Change::Expire => drop(node.disconnect(&user, client, &[], &Disconnect::EXPIRED)),
+            Change::Refresh { expires_s } => drop(node.refresh(&user, client, expires_s)?),
+            Change::Unsubscribe { channel } => drop(node.unsubscribe(&user, client, &channel)?),
+            Change::Subscribe { channel, recover, data } => {
+                node.subscribe(who, (&user, client), &channel, recover, data).await?;
+            }
+        }
+        Ok(ApiReply::Done)
+    }
+
+    async fn run(&self, call: RunCall) -> Result<RunReply, Refusal> {
+        let Backend { node, who, .. } = self;
+        Ok(match call {
+            RunCall::Start(asked) => RunReply::Begun(node.run_start(who, asked).await?),
+            RunCall::Append(asked) => RunReply::Appended(node.run_append(who, asked).await?),
+            RunCall::End(asked) => RunReply::Ended(node.run_end(who, asked).await?),
+            RunCall::Get(asked) => RunReply::State(Box::new(node.run_get(who, asked).await?)),
+            RunCall::Cancel { asked, by } => RunReply::Cancelled(node.run_cancel(who, asked, &by).await?),
+        })
+    }
+
+    async fn batch(&self, batch: Batch) -> ApiReply {
+        let (methods, calls): (Vec<_>, Vec<_>) = batch.calls.into_iter().unzip();
+        let each = calls.into_iter().map(|call| match call {
+            Ok(call) => self.clone().answer(call),
+            Err(refusal) => Box::pin(async { ApiReply::Refused(refusal) }),
+        });
+        let replies = match batch.parallel {
+            true => together(each).await,
+            false => {
+                let mut replies = Vec::new();
+                for answer in each {
+                    replies.push(answer.await);
+                }
+                replies
+            }
+        };
+        ApiReply::Batch(methods.into_iter().zip(replies).collect())
+    }
 }
 
-async fn published(node: &Arc<Node>, who: &Arc<Principal>, publish: Publish) -> Result<ApiReply, Refusal> {
-    let placed = node.publish(who, publish).await?;
-    Ok(ApiReply::Published { position: placed.position, duplicate: placed.duplicate })
+/// Answers in the order asked for, whichever comes first.
+async fn together(
+    each: impl Iterator<Item = impl Future<Output = ApiReply> + Send + 'static>,
+) -> Vec<ApiReply> {
+    let tasks: Vec<_> = each.map(tokio::spawn).collect();
+    let mut replies = Vec::new();
+    for task in tasks {
+        // A task that panicked has said so.
+        replies.push(task.await.unwrap_or_else(|_| ApiReply::Refused(Code::Internal.into())));
+    }
+    replies
 }
 
-async fn history(node: &Arc<Node>, who: &Arc<Principal>, asked: History) -> Result<ApiReply, Refusal> {
-    Ok(ApiReply::History(Box::new(node.history(who, asked).await?)))
+fn placed(placed: Placed) -> ApiReply {
+    ApiReply::Published { position: placed.position, duplicate: placed.duplicate }
 }

@@ -2,21 +2,25 @@
 
 use std::sync::Arc;
 
-use fireside_core::command::{History, Publish};
+use fireside_core::command::{Erase, History, Publish};
 use fireside_core::event::Page;
-use fireside_core::{Author, ChannelName, Code, Disconnect, Position, Refusal};
+use fireside_core::{Author, ChannelName, Code, Position, Refusal};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::body;
 use crate::centrifuge_json::{author, publication};
-use crate::fields::{DisconnectFields, Entries, Fields, PositionFields, or_default, present};
+use crate::fields::{Entries, Fields, PositionFields, claimed, or_default, present};
 use crate::object::{Object, object};
 
 mod runs;
+mod sessions;
+mod several;
 
 pub use runs::{RunCall, RunReply};
+pub use sessions::{Change, SessionsCall};
+pub use several::Batch;
 
 /// What a backend asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,26 +39,21 @@ pub enum ApiCall {
         /// The channel.
         channel: String,
     },
-    /// End sessions of a user.
-    Disconnect {
-        /// The user.
-        user: String,
-        /// Only this session of it.
-        client: Option<String>,
-        /// Sessions that stay.
-        whitelist: Vec<String>,
-        /// What they are told.
-        why: Disconnect,
-    },
-    /// End a user's subscription.
-    Unsubscribe {
-        /// The user.
-        user: String,
+    /// Append a record to each of these channels.
+    Broadcast(Vec<Publish>),
+    /// Remove what was.
+    HistoryRemove {
         /// The channel.
         channel: String,
-        /// Only in this session.
-        client: Option<String>,
     },
+    /// Erase one record.
+    Erase(Erase),
+    /// Give back all of the disk that holds nothing but what was erased, trimmed or forgotten.
+    Compact,
+    /// Something about a user's sessions.
+    Sessions(SessionsCall),
+    /// Several calls.
+    Batch(Batch),
     /// Something about runs.
     Run(RunCall),
     /// Which nodes there are.
@@ -91,6 +90,10 @@ pub enum ApiReply {
         /// Users.
         users: u32,
     },
+    /// What became of each record of a broadcast, in the order of its channels.
+    Broadcast(Vec<ApiReply>),
+    /// What became of each call of a batch, by its method, in their order.
+    Batch(Vec<(&'static str, ApiReply)>),
     /// This is to be said of a run.
     Run(RunReply),
     /// These are the nodes.
@@ -141,7 +144,10 @@ impl From<Refusal> for ApiFault {
 /// The method is unknown, the body is not what it takes (107), or it asks for something that is not offered (108).
 pub fn decode(method: &str, body: &[u8]) -> Result<ApiCall, ApiFault> {
     let call = match method {
-        "publish" => publish(fields(body)?)?,
+        "publish" => {
+            let asked = publish(fields(body)?)?;
+            ApiCall::Publish(Publish { channel: named(asked.channel, "channel is missing")?, ..asked })
+        }
         "history" => {
             let HistoryFields { channel, limit, since, reverse } = fields(body)?;
             let since = since.map(|since| since.0.claimed());
@@ -154,22 +160,17 @@ pub fn decode(method: &str, body: &[u8]) -> Result<ApiCall, ApiFault> {
         }
         "presence" => ApiCall::Presence { channel: channel(fields(body)?)? },
         "presence_stats" => ApiCall::PresenceStats { channel: channel(fields(body)?)? },
-        "disconnect" => disconnect(fields(body)?)?,
-        "unsubscribe" => {
-            let SessionFields { user, channel, client, session, .. } = fields(body)?;
-            offered(session.is_none(), "session is not offered, client is")?;
-            let user = named(user, "user is missing")?;
-            ApiCall::Unsubscribe {
-                user,
-                channel: named(channel, "channel is missing")?,
-                client: filled(client),
-            }
-        }
+        "history_remove" => ApiCall::HistoryRemove { channel: channel(fields(body)?)? },
+        "erase" => erase(fields(body)?)?,
+        "compact" => fields(body).map(|Nothing {}| ApiCall::Compact)?,
+        "broadcast" => several::broadcast(body)?,
+        "batch" => several::batch(body)?,
         "info" => fields(body).map(|Nothing {}| ApiCall::Info)?,
         "channels" => fields(body).map(|ChannelsFields { pattern }| ApiCall::Channels { pattern })?,
-        _ => match runs::decode(method, body) {
-            Some(call) => ApiCall::Run(call?),
-            None => return Err(ApiFault::NoSuchMethod),
+        _ => match (sessions::decode(method, body), runs::decode(method, body)) {
+            (Some(call), _) => ApiCall::Sessions(call?),
+            (_, Some(call)) => ApiCall::Run(call?),
+            (None, None) => return Err(ApiFault::NoSuchMethod),
         },
     };
     Ok(call)
@@ -178,11 +179,15 @@ pub fn decode(method: &str, body: &[u8]) -> Result<ApiCall, ApiFault> {
 /// Writes an answer. Unlike on the clients' wire, zero values are written: whoever reads this may be a typed client.
 pub fn encode(reply: &ApiReply) -> Vec<u8> {
     let mut out = Vec::new();
-    object(&mut out, |o| match reply {
-        ApiReply::Refused(refusal) => o.object("error", |o| error(refusal, o)),
-        reply => o.object("result", |o| result(reply, o)),
-    });
+    object(&mut out, |o| answer("result", reply, o));
     out
+}
+
+fn answer(name: &'static str, reply: &ApiReply, o: &mut Object<'_>) {
+    match reply {
+        ApiReply::Refused(refusal) => o.object("error", |o| error(refusal, o)),
+        reply => o.object(name, |o| result(reply, o)),
+    }
 }
 
 fn error(refusal: &Refusal, o: &mut Object<'_>) {
@@ -216,6 +221,12 @@ fn result(reply: &ApiReply, o: &mut Object<'_>) {
         ApiReply::PresenceStats { clients, users } => {
             o.exact_number("num_clients", (*clients).into());
             o.exact_number("num_users", (*users).into());
+        }
+        ApiReply::Broadcast(replies) => {
+            o.objects("responses", replies, |o, reply| answer("result", reply, o));
+        }
+        ApiReply::Batch(replies) => {
+            o.objects("replies", replies, |o, (method, reply)| answer(method, reply, o));
         }
         ApiReply::Run(reply) => runs::result(reply, o),
         ApiReply::Info(nodes) => o.objects("nodes", nodes, |o, node| {
@@ -282,6 +293,32 @@ struct ChannelsFields {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
+struct EraseFields {
+    #[serde(deserialize_with = "or_default")]
+    channel: String,
+    #[serde(deserialize_with = "or_default")]
+    offset: u64,
+    #[serde(deserialize_with = "or_default")]
+    epoch: String,
+    #[serde(deserialize_with = "or_default")]
+    reason: String,
+    #[serde(deserialize_with = "or_default")]
+    by: String,
+}
+
+fn erase(fields: EraseFields) -> Result<ApiCall, Refusal> {
+    let EraseFields { channel, offset, epoch, reason, by } = fields;
+    Ok(ApiCall::Erase(Erase {
+        channel: named(channel, "channel is missing")?,
+        epoch: claimed(&epoch, offset).epoch,
+        offset,
+        reason,
+        by,
+    }))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct HistoryFields {
     #[serde(deserialize_with = "or_default")]
     channel: String,
@@ -312,7 +349,7 @@ struct PublishFields<'a> {
     version: u64,
 }
 
-fn publish(fields: PublishFields<'_>) -> Result<ApiCall, Refusal> {
+fn publish(fields: PublishFields<'_>) -> Result<Publish, Refusal> {
     offered(fields.b64data.is_none(), "b64data is not offered: a body is JSON")?;
     // To ignore either would do something else than what was asked.
     offered(
@@ -325,44 +362,20 @@ fn publish(fields: PublishFields<'_>) -> Result<ApiCall, Refusal> {
         return Err(Refusal::because(Code::BadRequest, "idempotency_key and key differ"));
     }
     let data = fields.data.ok_or_else(|| Refusal::because(Code::BadRequest, "data is missing"))?;
-    Ok(ApiCall::Publish(Publish {
-        channel: named(fields.channel, "channel is missing")?,
+    Ok(Publish {
+        channel: fields.channel,
         body: body::take(data).map_err(|fault| Refusal::because(Code::BadRequest, fault.0))?,
         key: key.or(ours),
         expected: fields.expected.map(|expected| expected.0.claimed()),
         conflate: filled(fields.conflate),
         tags: fields.tags.0.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
-    }))
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct SessionFields {
-    #[serde(deserialize_with = "or_default")]
-    user: String,
-    #[serde(deserialize_with = "or_default")]
-    channel: String,
-    client: Option<String>,
-    session: Option<IgnoredAny>,
-    #[serde(deserialize_with = "or_default")]
-    whitelist: Vec<String>,
-    disconnect: Option<Fields<DisconnectFields>>,
-}
-
-fn disconnect(fields: SessionFields) -> Result<ApiCall, Refusal> {
-    let SessionFields { user, client, session, whitelist, disconnect, .. } = fields;
-    offered(session.is_none(), "session is not offered, client is")?;
-    let why = match disconnect {
-        None => Disconnect::FORCE_NO_RECONNECT,
-        Some(Fields(why)) => why.disconnect().map_err(|fault| Refusal::because(Code::BadRequest, fault))?,
-    };
-    Ok(ApiCall::Disconnect { user: named(user, "user is missing")?, client: filled(client), whitelist, why })
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use fireside_core::{Claimed, Epoch, Kind, Record};
+    use fireside_core::{Claimed, Disconnect, Epoch, Kind, Record};
 
     use super::*;
 
@@ -430,22 +443,69 @@ mod tests {
     fn the_other_calls() {
         assert_eq!(decode("info", b""), Ok(ApiCall::Info));
         assert_eq!(decode("channels", b"{}"), Ok(ApiCall::Channels { pattern: String::new() }));
-        assert_eq!(
-            decode("disconnect", br#"{"user":"anna","whitelist":["c1"]}"#),
-            Ok(ApiCall::Disconnect {
-                user: "anna".into(),
-                client: None,
-                whitelist: vec!["c1".into()],
-                why: Disconnect::FORCE_NO_RECONNECT,
-            })
-        );
-        assert_eq!(
-            decode("unsubscribe", br#"{"user":"anna","channel":"a","client":"c"}"#),
-            Ok(ApiCall::Unsubscribe { user: "anna".into(), channel: "a".into(), client: Some("c".into()) })
-        );
+        let of = |method, client: Option<&str>, body: &str, change| {
+            let client = client.map(str::to_owned);
+            let call = SessionsCall { user: "anna".into(), client, change };
+            assert_eq!(decode(method, body.as_bytes()), Ok(ApiCall::Sessions(call)), "{method} {body}");
+        };
+        let whitelist = vec!["c1".into()];
+        let end = Change::Disconnect { whitelist, why: Disconnect::FORCE_NO_RECONNECT };
+        of("disconnect", None, r#"{"user":"anna","whitelist":["c1"]}"#, end);
+        let body = r#"{"user":"anna","channel":"a","client":"c","session":""}"#;
+        of("unsubscribe", Some("c"), body, Change::Unsubscribe { channel: "a".into() });
+        let body = r#"{"user":"anna","channel":"a","data":{"b":1},"recover_since":{"offset":3,"epoch":"7"}}"#;
+        let recover = Some(Claimed { epoch: Some(Epoch(7)), offset: 3 });
+        let data = Some(Bytes::from_static(br#"{"b":1}"#));
+        of("subscribe", None, body, Change::Subscribe { channel: "a".into(), recover, data });
+        of("refresh", None, r#"{"user":"anna","expired":true,"expire_at":5}"#, Change::Expire);
+        of("refresh", None, r#"{"user":"anna","expire_at":5}"#, Change::Refresh { expires_s: Some(5) });
+        let erase = Erase { channel: "a".into(), offset: 3, by: "ben".into(), ..Erase::default() };
+        assert_eq!(decode("erase", br#"{"channel":"a","offset":3,"by":"ben"}"#), Ok(ApiCall::Erase(erase)));
+        assert_eq!(decode("compact", b""), Ok(ApiCall::Compact));
         assert_eq!(
             decode("history", br#"{"channel":"a","limit":-1,"reverse":true}"#),
             Ok(ApiCall::History(History { channel: "a".into(), limit: -1, since: None, reverse: true }))
+        );
+    }
+
+    #[test]
+    fn several_calls_in_one_are_bounded_and_each_is_answered_for_itself() {
+        let Ok(ApiCall::Broadcast(records)) =
+            decode("broadcast", br#"{"channels":["a","b"],"data":1,"idempotency_key":"k"}"#)
+        else {
+            panic!("a broadcast")
+        };
+        let to: Vec<_> = records.iter().map(|record| (&*record.channel, record.key.as_deref())).collect();
+        assert_eq!(to, [("a", Some("k")), ("b", Some("k"))]);
+        let body = br#"{"parallel":true,"commands":[{"publish":{"channel":"a","data":1}},{"presence":{}},{"info":{}}]}"#;
+        let Ok(ApiCall::Batch(batch)) = decode("batch", body) else { panic!("a batch") };
+        let methods: Vec<_> = batch.calls.iter().map(|(method, call)| (*method, call.is_ok())).collect();
+        assert_eq!(methods, [("publish", true), ("presence", false), ("info", true)]);
+        assert!(batch.parallel);
+        let many = format!(r#"{{"channels":[{}],"data":1}}"#, vec![r#""a""#; 1_001].join(","));
+        for (method, body) in [
+            ("broadcast", many.as_str()),
+            ("broadcast", r#"{"channels":[],"data":1}"#),
+            ("broadcast", r#"{"channels":["a",""],"data":1}"#),
+            ("broadcast", r#"{"channels":["a"]}"#),
+            ("batch", "{}"),
+            ("batch", r#"{"commands":[{"batch":{"commands":[]}}]}"#),
+            ("batch", r#"{"commands":[{"publish":{},"info":{}}]}"#),
+            ("batch", r#"{"commands":[{}]}"#),
+            ("batch", r#"{"commands":[5]}"#),
+        ] {
+            assert_eq!(code(method, body), Some(Code::BadRequest), "{method} {body:.60}");
+        }
+        let replies =
+            vec![("publish", ApiReply::Done), ("presence", ApiReply::Refused(Code::UnknownChannel.into()))];
+        assert_eq!(
+            written(ApiReply::Batch(replies)),
+            r#"{"result":{"replies":[{"publish":{}},{"error":{"code":102,"message":"unknown channel","temporary":false}}]}}"#
+        );
+        let done = vec![ApiReply::Done, ApiReply::Refused(Code::PermissionDenied.into())];
+        assert_eq!(
+            written(ApiReply::Broadcast(done)),
+            r#"{"result":{"responses":[{"result":{}},{"error":{"code":103,"message":"permission denied","temporary":false}}]}}"#
         );
     }
 

@@ -115,6 +115,11 @@ impl Principal {
         self.expires_ms
     }
 
+    /// The same, good until then.
+    pub fn until(&self, expires_ms: Option<u64>) -> Arc<Principal> {
+        Arc::new(Principal { expires_ms, ..self.clone() })
+    }
+
     /// The channels that the token subscribes to without asking.
     pub fn channels(&self) -> &[String] {
         &self.channels

@@ -17,6 +17,7 @@ mod permission;
 mod produce;
 mod question;
 mod quota;
+mod sessions;
 mod ticket;
 
 use std::sync::Arc;
