@@ -226,6 +226,7 @@ fn opened(start: &Start, o: &mut impl Form) {
     epoch(start.position, 4, o);
     offset(start.position, 5, o);
     o.flag(Field("positioned", 6), start.positioned);
+    o.body(Field("data", 7), start.data.as_deref().unwrap_or_default());
 }
 
 fn ended(why: &Unsubscribed, o: &mut impl Form) {

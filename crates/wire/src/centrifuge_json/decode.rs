@@ -71,6 +71,8 @@ impl CommandFields<'_> {
         } else if let Some(Fields(ChannelFields { channel })) = self.presence_stats {
             Command::PresenceStats { channel }
         } else if let Some(Fields(HistoryFields { channel, limit, since, reverse })) = self.history {
+            // More than a page holds is a page, however much more.
+            let limit = limit.clamp(i32::MIN.into(), i32::MAX.into()) as i32;
             Command::History(History { channel, limit, since: since.map(|since| since.0.claimed()), reverse })
         } else if self.ping.is_some() {
             Command::Unsupported
@@ -235,7 +237,7 @@ struct HistoryFields {
     #[serde(deserialize_with = "or_default")]
     channel: String,
     #[serde(deserialize_with = "or_default")]
-    limit: i32,
+    limit: i64,
     since: Option<Fields<PositionFields>>,
     #[serde(deserialize_with = "or_default")]
     reverse: bool,
