@@ -79,11 +79,11 @@ ${namespaces}`);
 }
 
 /** Starts the demo with the story room; `server.links` are the invitations that it printed. */
-export async function startDemo() {
+export async function startDemo({ args = [], env = {} } = {}) {
   const dir = mkdtempSync(join(tmpdir(), 'fireside-demo-'));
   let port = await freePort();
   while (!await isFree(port + 1)) port = await freePort(); // the demo's internal port is the next one
-  const server = new Server(dir, port, port + 1, ['demo', '--data', join(dir, 'data'), '--port', String(port)]);
+  const server = new Server(dir, port, port + 1, ['demo', '--data', join(dir, 'data'), '--port', String(port), ...args], [], env);
   await server.run();
   server.links = await until(() => server.output.match(/http:\/\/\S+#invite=[\w.-]+/g), () => `an invitation link in:\n${server.output}`);
   return server;
@@ -101,8 +101,8 @@ export async function startDev() {
 }
 
 class Server {
-  constructor(dir, port, internal, args, under = []) {
-    Object.assign(this, { dir, port, internal, args, under, output: '' });
+  constructor(dir, port, internal, args, under = [], env = {}) {
+    Object.assign(this, { dir, port, internal, args, under, env, output: '' });
     this.config = join(dir, 'fireside.toml');
     this.url = `http://127.0.0.1:${port}`;
     this.ws = `ws://127.0.0.1:${port}/connection/websocket`;
@@ -111,7 +111,7 @@ class Server {
   /** Starts the process (again), under `this.under` if a tracer is to watch it. */
   async run() {
     const [command, ...args] = [...this.under, BINARY, ...this.args];
-    this.child = spawn(command, args, { cwd: this.dir, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.child = spawn(command, args, { cwd: this.dir, env: { ...process.env, ...this.env }, stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [this.child.stdout, this.child.stderr]) {
       stream.setEncoding('utf8').on('data', (text) => { this.output = (this.output + text).slice(-64 * 1024); });
     }

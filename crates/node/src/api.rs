@@ -39,7 +39,7 @@ pub struct Here {
 }
 
 pub(crate) fn caller<'a>(node: &Node, who: &'a Arc<Principal>) -> Caller<'a> {
-    Caller { principal: who, now_ms: node.host.now_ms(), subscribed: false, bucket: None }
+    Caller { principal: who, now_ms: node.host.now_ms(), subscribed: false, bucket: None, trace: None }
 }
 
 impl Node {

@@ -278,7 +278,8 @@ impl Session {
         let principal = principal.clone();
         let subscribed = channel.is_some_and(|name| subs.iter().any(|sub| sub.channel.name.as_str() == name));
         let now_ms = node.host.now_ms();
-        let judged = judge(Caller { principal: &principal, now_ms, subscribed, bucket: Some(bucket) });
+        let judged =
+            judge(Caller { principal: &principal, now_ms, subscribed, bucket: Some(bucket), trace: None });
         let judged = match judged {
             // What is refused has cost us as much as what passes.
             Err(refusal) if refusal.code != Code::TooManyRequests => {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Flag, parse_time_ms};
 
@@ -43,6 +43,9 @@ pub enum Command {
     /// Mint a token with the configured HMAC secret, and print it
     #[command(after_help = TOKEN_HELP)]
     Token(TokenArgs),
+    /// Say which rule lets a token do something, or refuses it; status 1 if it may not
+    #[command(after_help = WHY_HELP)]
+    Why(WhyArgs),
     /// Publish one record to a running server, and print its position
     #[command(after_help = PUB_HELP)]
     Pub(PubArgs),
@@ -233,6 +236,75 @@ Needs no running server. The token is for development and operation: in producti
 Examples:
   fireside token --user anna --room story:42 --allow subscribe,publish,history,presence,ai.start --ttl 1h
   fireside token --user anna --channel 'news:*' --allow subscribe --info '{\"name\": \"Anna\"}'";
+
+/// `why`.
+#[derive(Clone, Debug, Args)]
+pub struct WhyArgs {
+    /// The token; without it, a session that has none
+    #[arg(long, value_name = "TOKEN")]
+    pub token: Option<String>,
+    /// What it wants to do
+    #[arg(long, value_name = "OP", value_enum)]
+    pub op: WhyOp,
+    /// Where
+    #[arg(long, value_name = "CHANNEL")]
+    pub channel: String,
+    /// The record's body, or the run's input, as JSON [default: {}]
+    #[arg(long, value_name = "JSON")]
+    pub data: Option<String>,
+    /// The key of a publish or a run
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// The session is subscribed to the channel
+    #[arg(long)]
+    pub subscribed: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The configuration that decides [default: ./fireside.toml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// What `why` can be asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WhyOp {
+    /// Follow a channel.
+    Subscribe,
+    /// Write a record.
+    Publish,
+    /// Read what was.
+    History,
+    /// See who is there.
+    Presence,
+    /// Start a run.
+    #[value(name = "ai.start")]
+    AiStart,
+    /// Stop one's runs.
+    #[value(name = "ai.cancel")]
+    AiCancel,
+}
+
+impl WhyOp {
+    /// As it is written on the command line and in the protocol.
+    pub fn name(self) -> &'static str {
+        match self {
+            WhyOp::Subscribe => "subscribe",
+            WhyOp::Publish => "publish",
+            WhyOp::History => "history",
+            WhyOp::Presence => "presence",
+            WhyOp::AiStart => "ai.start",
+            WhyOp::AiCancel => "ai.cancel",
+        }
+    }
+}
+
+const WHY_HELP: &str = "\
+Asks the gate that the server asks, with the same configuration; needs no running server. The token's signature and time come
+first, then the gate's steps in their order: bounds, identity, permission, quota, schema.
+
+Example:
+  fireside why --token eyJhbGciOi… --op publish --channel story:42 --data '{\"type\": \"title\", \"text\": \"Embers\"}'";
 
 /// Which server.
 #[derive(Clone, Debug, Args)]

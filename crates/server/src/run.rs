@@ -162,8 +162,9 @@ fn reception(
     }
 }
 
-fn parts(config: &Config, log: &log::Logs, facts: Arc<dyn Facts>) -> Result<Parts> {
-    let rules = Rules {
+/// What the gate goes by, as the configuration has it.
+pub fn rules(config: &Config) -> Rules {
+    Rules {
         audience: config.token.audience.clone(),
         lifetime_s_max: config.token.lifetime_max_s,
         exp_required: config.token.exp_required,
@@ -175,14 +176,22 @@ fn parts(config: &Config, log: &log::Logs, facts: Arc<dyn Facts>) -> Result<Part
         personal_channel: config.session.personal_channel,
         hooks: config.hooks.keys().copied().collect(),
         lenient: config.hooks.iter().filter(|(_, hook)| hook.lenient).map(|(hook, _)| *hook).collect(),
-    };
+    }
+}
+
+/// The keys that may sign a token.
+pub fn token_keys(config: &Config) -> TokenKeys {
     let secret = config.token.hmac_secret.as_ref().map(config::Secret::bytes);
+    TokenKeys::new(secret, config.token.issuers.iter().cloned())
+}
+
+fn parts(config: &Config, log: &log::Logs, facts: Arc<dyn Facts>) -> Result<Parts> {
     Ok(Parts {
-        gate: Gate::new(config.namespaces.clone(), rules),
+        gate: Gate::new(config.namespaces.clone(), rules(config)),
         host: Arc::new(TokioHost::default()),
         log: log.port(),
         bus: Arc::new(Solo),
-        keys: Arc::new(TokenKeys::new(secret, config.token.issuers.iter().cloned())),
+        keys: Arc::new(token_keys(config)),
         backend: backend(config, &facts)?,
         providers: config.providers.iter().map(provider).collect::<Result<BTreeMap<_, _>>>()?,
         facts,

@@ -54,7 +54,8 @@ impl Desk {
             expected,
             ..Publish::default()
         };
-        let caller = Caller { principal: &self.who, now_ms: NOW_MS, subscribed: false, bucket: None };
+        let caller =
+            Caller { principal: &self.who, now_ms: NOW_MS, subscribed: false, bucket: None, trace: None };
         self.gate.publish(caller, asked).unwrap().at_once().unwrap()
     }
 

@@ -19,6 +19,7 @@ mod question;
 mod quota;
 mod sessions;
 mod ticket;
+mod trace;
 
 use std::sync::Arc;
 
@@ -30,6 +31,9 @@ pub use identity::{Denial, Entry, Principal};
 pub use question::{Question, Verdict};
 pub use quota::Bucket;
 pub use ticket::Ticket;
+pub use trace::{Step, Trace};
+
+use permission::Rule;
 
 use crate::command::{CancelRun, History, Publish, StartRun, Subscribe};
 use crate::filter::TagFilter;
@@ -95,6 +99,16 @@ pub struct Caller<'a> {
     pub subscribed: bool,
     /// The session's bucket; `None` for a backend, which has no quota of this kind.
     pub bucket: Option<&'a mut Bucket>,
+    /// Where the gate tells its steps; `None` where nobody asks why.
+    pub trace: Option<&'a mut Trace>,
+}
+
+impl Caller<'_> {
+    fn enter(&mut self, step: Step) {
+        if let Some(trace) = self.trace.as_deref_mut() {
+            trace.enter(step);
+        }
+    }
 }
 
 /// The proof that a command passed. Only this module can make one.
@@ -233,7 +247,7 @@ impl Gate {
         }
         let policy = match ticket {
             Some(ticket) => {
-                self.admit_if(&mut caller, &channel, |_, _| permission::opened_by(ticket, &channel))?
+                self.admit_if(&mut caller, &channel, |_, _, _| permission::opened_by(ticket, &channel))?
             }
             None => self.admit(&mut caller, &channel, Rights::SUBSCRIBE)?,
         };
@@ -270,7 +284,7 @@ impl Gate {
     /// May what was once allowed go on? Asked again before a replay and whenever a session's token changes.
     pub fn may_follow(&self, principal: &Arc<Principal>, channel: &ChannelName) -> bool {
         let Some(policy) = self.policy(channel) else { return false };
-        permission::decide(&self.rules, principal, channel, &policy, Rights::SUBSCRIBE, false)
+        permission::decide(&self.rules, principal, channel, &policy, Rights::SUBSCRIBE, false).allows()
             || principal.channels().iter().any(|name| name == channel.as_str())
     }
 
@@ -286,7 +300,7 @@ impl Gate {
         let channel = bounds::channel(&asked.channel)?;
         if channel.run().is_some() {
             // Whatever the namespace: nobody writes into what may be the log of a run.
-            return Err(Refusal::new(Code::PermissionDenied));
+            return Err(Rule::RunLog.refusal());
         }
         bounds::body(&asked.body)?;
         let key = bounds::key(asked.key.as_deref(), caller.principal)?;
@@ -482,24 +496,32 @@ impl Gate {
         channel: &ChannelName,
         right: Rights,
     ) -> Result<Arc<Namespace>, Refusal> {
-        self.admit_if(caller, channel, |caller, policy| {
-            permission::decide(&self.rules, caller.principal, channel, policy, right, caller.subscribed)
+        self.admit_if(caller, channel, |principal, subscribed, policy| {
+            permission::decide(&self.rules, principal, channel, policy, right, subscribed)
         })
     }
 
-    /// The same, where something else than the usual rules gives permission.
-    fn admit_if(
+    /// The same, where something else than the usual rules may decide.
+    fn admit_if<'a>(
         &self,
-        caller: &mut Caller<'_>,
+        caller: &mut Caller<'a>,
         channel: &ChannelName,
-        is_permitted: impl FnOnce(&Caller<'_>, &Namespace) -> bool,
+        decide: impl FnOnce(&'a Principal, bool, &Namespace) -> Rule<'a>,
     ) -> Result<Arc<Namespace>, Refusal> {
+        caller.enter(Step::Identity);
         identity::still_valid(caller.principal, caller.now_ms)?;
+        caller.enter(Step::Permission);
         let policy = self.policy(channel).ok_or(Code::UnknownChannel)?;
-        if !is_permitted(caller, &policy) {
-            return Err(Refusal::new(Code::PermissionDenied));
+        let rule = decide(caller.principal, caller.subscribed, &policy);
+        if let Some(trace) = caller.trace.as_deref_mut() {
+            trace.decided_by(&rule.in_words(&policy));
         }
+        if !rule.allows() {
+            return Err(rule.refusal());
+        }
+        caller.enter(Step::Quota);
         quota::take(&self.rules, caller)?;
+        caller.enter(Step::Schema);
         Ok(policy)
     }
 }

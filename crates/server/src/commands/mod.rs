@@ -12,12 +12,15 @@ mod call;
 mod check;
 mod log;
 mod token;
+mod why;
 
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
 pub enum Failure {
     /// The command line or the configuration is wrong: status 2.
     Wrong(String),
+    /// The answer was printed, and it is no: status 1.
+    No,
     /// It was tried and failed: status 1.
     Failed(anyhow::Error),
 }
@@ -38,6 +41,7 @@ impl From<anyhow::Error> for Failure {
 pub fn execute(cli: Cli) -> ExitCode {
     match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::No) => ExitCode::FAILURE,
         Err(Failure::Wrong(why)) => {
             eprintln!("{why}");
             ExitCode::from(2)
@@ -66,6 +70,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             Ok(on_all_cores()?.block_on(run::serve(config))?)
         }
         Command::Token(args) => token::mint(&args),
+        Command::Why(args) => why::why(&args),
         Command::Pub(args) => on_one_core()?.block_on(call::publish(&args)),
         Command::Tail(args) => on_one_core()?.block_on(call::tail(&args)),
         Command::Check(args) => {
