@@ -221,6 +221,43 @@ const STATES = {
     await all.close();
   },
 
+  async amended() {
+    const all = await lampStory();
+    const own = all.tobias.locator('[data-testid=paragraph]').filter({ hasText: 'Edda saw it' });
+    await own.hover();
+    await look('own', all.tobias, { before: () => own.hover() });
+    await all.tobias.setViewportSize(SIZES.desk);
+    await own.hover();
+    await own.getByTestId('edit-paragraph').click();
+    await all.tobias.getByTestId('edit-field').fill('Edda saw it from the kitchen, and counted the dark between blinks: four, then four, then nine.');
+    await look('editing', all.tobias);
+    await all.tobias.getByTestId('save-edit').click();
+    await all.tobias.getByTestId('edited').waitFor();
+    const blinked = room.paragraph(all.mara, 'it blinked', 'sent');
+    await blinked.hover();
+    await blinked.getByTestId('edit-paragraph').click();
+    await all.mara.getByTestId('remove-paragraph').click();
+    for (const page of [all.mara, all.isolde]) await page.getByTestId('removed').waitFor();
+    await all.isolde.getByTestId('edited').waitFor();
+    await look('amended', all.isolde);
+    await look('amended-host', all.mara);
+    await all.close();
+  },
+
+  async 'not-changed'() {
+    const all = await lampStory();
+    await room.write(all.isolde, 'The path was softer than she remembered.');
+    all.network.refuse((rpc) => rpc.data?.data?.type === 'edit' && { code: 103, message: 'permission denied' });
+    await all.isolde.getByTestId('composer').press('ArrowUp');
+    await all.isolde.getByTestId('edit-field').fill('The path was soft.');
+    await all.isolde.getByTestId('edit-field').press('Control+Enter');
+    await all.isolde.getByTestId('not-changed').waitFor();
+    await look('not-changed', all.isolde);
+    await all.isolde.getByTestId('not-changed').getByRole('button', { name: 'Edit' }).click();
+    check('a refused edit is edited on', (await all.isolde.getByTestId('edit-field').inputValue()) === 'The path was soft.');
+    await all.close();
+  },
+
   async sending() {
     const all = await lampStory();
     await room.write(all.isolde, 'The path was softer than she remembered.');
@@ -272,7 +309,7 @@ const STATES = {
     const all = await lampStory();
     await all.mara.bringToFront();
     const reached = new Set();
-    for (let presses = 0; presses < 20; presses += 1) {
+    for (let presses = 0; presses < 30; presses += 1) {
       await all.mara.keyboard.press('Tab');
       const focus = await all.mara.evaluate(() => {
         const { activeElement: element } = document;
@@ -287,7 +324,7 @@ const STATES = {
       reached.add(focus.name);
       check(`focus on ${focus.name} is seen`, focus.seen);
     }
-    for (const name of ['Rename the story', 'invite', 'manuscript', 'composer', 'narrator-go', 'chat-input']) {
+    for (const name of ['Rename the story', 'invite', 'manuscript', 'edit-paragraph', 'composer', 'narrator-go', 'download', 'chat-input']) {
       check(`${name} is reached by the keyboard`, reached.has(name), [...reached].join(', '));
     }
     await all.close();

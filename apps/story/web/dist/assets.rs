@@ -1,7 +1,7 @@
 const PAGE: Asset = Asset {
     name: "index.html",
     kind: "text/html; charset=utf-8",
-    etag: "\"184474fa5d28\"",
+    etag: "\"c3412264c930\"",
     bytes: include_bytes!("index.html"),
 };
 const ASSETS: &[Asset] = &[
@@ -24,10 +24,10 @@ const ASSETS: &[Asset] = &[
         bytes: include_bytes!("inter-3100e775e861.woff2"),
     },
     Asset {
-        name: "story-cfc2626af2b8.js",
+        name: "story-b5c40819566e.js",
         kind: "text/javascript; charset=utf-8",
-        etag: "\"cfc2626af2b8\"",
-        bytes: include_bytes!("story-cfc2626af2b8.js"),
+        etag: "\"b5c40819566e\"",
+        bytes: include_bytes!("story-b5c40819566e.js"),
     },
     Asset {
         name: "theme-10d8bdef44df.js",
@@ -36,9 +36,9 @@ const ASSETS: &[Asset] = &[
         bytes: include_bytes!("theme-10d8bdef44df.js"),
     },
     Asset {
-        name: "story-4108b7feff6a.css",
+        name: "story-0f255852d9d0.css",
         kind: "text/css; charset=utf-8",
-        etag: "\"4108b7feff6a\"",
-        bytes: include_bytes!("story-4108b7feff6a.css"),
+        etag: "\"0f255852d9d0\"",
+        bytes: include_bytes!("story-0f255852d9d0.css"),
     },
 ];

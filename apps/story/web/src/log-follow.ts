@@ -1,9 +1,9 @@
 // Follows a log that has history: the newest page first, then what is written live, and older pages when they are asked for.
 
-import type { Centrifuge, Subscription } from 'centrifuge';
+import type { Centrifuge, HistoryResult, StreamPosition, Subscription } from 'centrifuge';
 import { readRecord } from './connection';
 import type { LogRecord } from './story';
-import { asProblem } from './words';
+import { asProblem, isPassing } from './words';
 
 /** What folds the records: the story or the chat. */
 export interface LogReader {
@@ -24,6 +24,8 @@ export interface LogListener {
 
 const PAGE_RECORDS = 100;
 const RETRY_MS = 1_500;
+/** How often a page of the whole log is asked for at most. */
+const TRIES_MAX = 5;
 
 export class LogFollow {
   readonly subscription: Subscription;
@@ -67,6 +69,30 @@ export class LogFollow {
       return false;
     } finally {
       this.loading = false;
+    }
+  }
+
+  /** Reads everything that the log holds into another fold, and leaves what is followed here as it is. */
+  async readWhole(reader: LogReader): Promise<void> {
+    let page = await this.page();
+    reader.begin(page.offset);
+    for (;;) {
+      const last = page.publications.length === 0;
+      reader.older(page.publications.map(readRecord), last);
+      if (last || reader.oldest <= 1) return;
+      page = await this.page({ offset: reader.oldest, epoch: page.epoch });
+    }
+  }
+
+  /** A page before a position, newest first, asked for again while what hinders it is passing. */
+  private async page(since?: StreamPosition): Promise<HistoryResult> {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await this.subscription.history({ limit: PAGE_RECORDS, reverse: true, ...(since ? { since } : {}) });
+      } catch (error) {
+        if (!isPassing(asProblem(error)) || tries >= TRIES_MAX) throw error;
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      }
     }
   }
 

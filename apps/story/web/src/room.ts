@@ -11,8 +11,24 @@ import { LogFollow } from './log-follow';
 import { Narrator } from './narrator';
 import { Outbox, type Letter } from './outbox';
 import { Colours, People, WRITING_MS, type Person } from './people';
-import { StoryLog, asObject, type Chunk, type LogRecord, type Role, type Run, type Title } from './story';
+import { isRemoved, mayAmend, textOf } from './amend';
+import { fileName, toMarkdown } from './export';
+import { StoryLog, asObject, type Chunk, type Entry, type LogRecord, type Role, type Run, type Title } from './story';
 import { counted } from './words';
+
+/** What is going on with loaded entries beyond what the log says: changes on their way by the entry's offset, and the one being edited. */
+export interface Touched {
+  changes: ReadonlyMap<number, Letter>;
+  editing: number | undefined;
+  /** The entry whose button the Tab key reaches; the arrow keys go on from there. */
+  stop: number | undefined;
+}
+
+/** A text being edited, kept on this device over a reload. */
+export interface Editing {
+  of: number;
+  text: string;
+}
 
 export type Pane = 'story' | 'chat' | 'people';
 
@@ -44,6 +60,8 @@ export class Room {
   readonly trouble = signal('');
   /** A text that goes back into the composer. */
   readonly edit = signal('');
+  /** The paragraph that is being edited here. */
+  readonly editing = signal<Editing | undefined>(undefined);
   /** Set by the manuscript: whether the reader is at the end. */
   readonly atEnd = signal(true);
 
@@ -64,7 +82,22 @@ export class Room {
   /** The run with which the story ends just now, if it does and nothing streams: what can be gone on from. */
   readonly lastRun = computed(() => {
     const last = this.chunks.value.at(-1)?.entries.at(-1);
-    return last?.kind === 'run' && !this.running.value ? last.run : undefined;
+    return last?.kind === 'run' && !isRemoved(last) && !this.running.value ? last.run : undefined;
+  });
+  readonly touched = computed((): Touched => {
+    const changes = new Map<number, Letter>();
+    for (const letter of this.letters.value) {
+      const of = letter.data['of'];
+      if (letter.channel === this.channel && typeof of === 'number') changes.set(of, letter);
+    }
+    return { changes, editing: this.editing.value?.of, stop: this.lastOfMine.value };
+  });
+  private readonly lastOfMine = computed(() => {
+    for (const chunk of this.chunks.value.toReversed()) {
+      const entry = chunk.entries.findLast((entry) => this.mayChange(entry) && !isRemoved(entry));
+      if (entry) return entry.offset;
+    }
+    return undefined;
   });
   readonly writers = computed(() => this.people.value.filter((person) => person.writing && person.user !== this.me.user));
 
@@ -75,6 +108,7 @@ export class Room {
   private readonly outbox: Outbox;
   private readonly liveChannel: string;
   private readonly chatChannel: string;
+  private readonly editKey: string;
   private saidWriting = 0;
   private rest: ReturnType<typeof setTimeout> | undefined;
   private crowdChanges: (() => void)[] | undefined;
@@ -88,6 +122,8 @@ export class Room {
     this.channel = `story:${id}`;
     this.liveChannel = `${this.channel}/live`;
     this.chatChannel = `${this.channel}/chat`;
+    this.editKey = `fireside.edit.${id}`;
+    this.editing.value = readEditing(device.getItem(this.editKey));
     if (title) this.story.named(title);
     this.title.value = title;
     this.connection = new Connection(token, () => this.renew());
@@ -143,6 +179,57 @@ export class Room {
     const key = uuid();
     this.sayWriting(false);
     this.outbox.add(key, this.channel, { type: 'paragraph', id: key, text });
+  }
+
+  /** Whether one may edit and remove this: its author, and a host. What is still streaming nobody may. */
+  mayChange(entry: Entry): boolean {
+    return mayAmend(this.me, entry) && !(entry.kind === 'run' && (entry.status === 'open' || entry.by === ''));
+  }
+
+  /** Opens a paragraph for editing, from what it says or from `text`. */
+  startEditing(entry: Entry, text = textOf(entry)): void {
+    this.draftEdit({ of: entry.offset, text });
+  }
+
+  /** Opens one's own last paragraph. */
+  editLast(): void {
+    for (const chunk of this.chunks.value.toReversed()) {
+      const own = (entry: Entry) => entry.kind === 'paragraph' && entry.author.user === this.me.user && !isRemoved(entry);
+      const entry = chunk.entries.findLast(own);
+      if (entry) return this.startEditing(entry);
+    }
+  }
+
+  draftEdit(editing: Editing | undefined): void {
+    this.editing.value = editing;
+    if (editing) device.setItem(this.editKey, JSON.stringify(editing));
+    else device.removeItem(this.editKey);
+  }
+
+  saveEdit(entry: Entry, text: string): void {
+    this.draftEdit(undefined);
+    if (text !== textOf(entry) || isRemoved(entry)) this.change(entry, { type: 'edit', of: entry.offset, text });
+  }
+
+  removeEntry(entry: Entry): void {
+    this.draftEdit(undefined);
+    this.change(entry, { type: 'remove', of: entry.offset });
+  }
+
+  /** One change of an entry at a time stands on this device: a refused one gives way to the next. */
+  private change(entry: Entry, data: Record<string, unknown>): void {
+    const before = this.touched.value.changes.get(entry.offset);
+    if (before?.state === 'refused') this.outbox.discard(before.key);
+    this.outbox.add(uuid(), this.channel, data);
+  }
+
+  /** The whole story as a Markdown file, read from its log. */
+  async markdown(): Promise<{ name: string; text: string }> {
+    const whole = new StoryLog();
+    await this.follow.readWhole(whole);
+    const title = whole.title?.text ?? this.shownTitle.value;
+    const entries = whole.chunks.flatMap((chunk) => chunk.entries);
+    return { name: fileName(title), text: toMarkdown(title, entries) };
   }
 
   say(text: string): void {
@@ -237,6 +324,9 @@ export class Room {
         this.crowd.writing(record.author.user, false, 0);
         this.showPeople();
         if (!mine) this.announcer.say(`${record.author.name}: ${String(data?.['text'] ?? '')}`);
+      }
+      if (!mine && record.author && (type === 'edit' || type === 'remove')) {
+        this.announcer.say(`${record.author.name} ${type === 'edit' ? 'edited' : 'removed'} a paragraph.`);
       }
       const before = this.count.value;
       this.showStory();
@@ -353,5 +443,15 @@ export class Room {
     const kept = this.paragraphs.value.filter((letter) => letter.state === 'waiting' || letter.state === 'sending').length;
     if (kept === 0) return '';
     return `${counted(kept, 'paragraph')} ${kept === 1 ? 'is' : 'are'} kept on this device and will be sent.`;
+  }
+}
+
+function readEditing(kept: string | null): Editing | undefined {
+  try {
+    const editing = asObject(JSON.parse(kept ?? ''));
+    const { of, text } = editing ?? {};
+    return typeof of === 'number' && typeof text === 'string' ? { of, text } : undefined;
+  } catch {
+    return undefined;
   }
 }

@@ -1,5 +1,7 @@
 // The story as a fold of its records: paragraphs and the narrator's runs in the order of the log. Pure: no network, no page.
 
+import { amend, readAmendment, type Amended, type Amendment } from './amend';
+
 export type Role = 'reader' | 'writer' | 'host';
 
 export interface Author {
@@ -22,7 +24,9 @@ export interface Paragraph {
   offset: number;
   id: string;
   author: Author;
+  /** As it was written; `textOf` says what it says now. */
   text: string;
+  amended: Amended | undefined;
 }
 
 export type RunStatus = 'open' | 'complete' | 'cancelled' | 'error' | 'interrupted' | 'budget' | 'moderated';
@@ -38,6 +42,7 @@ export interface Run {
   status: RunStatus;
   /** Whole once it has ended; while it is open its text is followed in the run's own log. */
   text: string;
+  amended: Amended | undefined;
 }
 
 export type Entry = Paragraph | Run;
@@ -78,6 +83,8 @@ export class StoryLog {
   private runs = new Map<string, Run>();
   /** Endings whose start is further back than what is loaded. */
   private endings = new Map<string, Ending>();
+  /** What was said of entries that are further back than what is loaded, by their offset. */
+  private amendments = new Map<number, Amendment[]>();
 
   /** Begins anew at a position: nothing is loaded, the next live record is `top + 1`, older pages come from `top` down. */
   begin(top: number): void {
@@ -89,6 +96,7 @@ export class StoryLog {
     this.openRuns.clear();
     this.runs.clear();
     this.endings.clear();
+    this.amendments.clear();
   }
 
   /** The offset before which history has not been loaded. */
@@ -150,10 +158,43 @@ export class StoryLog {
     if (!data) return undefined;
     if (record.ofRun) return this.readRun(record.offset, data);
     if (!record.author) return undefined;
+    const amendment = readAmendment(record, data);
+    if (amendment) this.readAmended(amendment);
     if (data['type'] === 'title') this.readTitle(record.offset, record.author, data);
     if (data['type'] !== 'paragraph' || typeof data['text'] !== 'string' || data['text'] === '') return undefined;
     const id = typeof data['id'] === 'string' ? data['id'] : `at-${record.offset}`;
-    return { kind: 'paragraph', offset: record.offset, id, author: record.author, text: data['text'] };
+    return this.amendedLater({ kind: 'paragraph', offset: record.offset, id, author: record.author, text: data['text'], amended: undefined });
+  }
+
+  /** An amendment of what is loaded changes it; any other waits until its entry is there. */
+  private readAmended(amendment: Amendment): void {
+    const entry = this.at(amendment.of);
+    if (entry) {
+      const amended = amend(entry, [amendment]);
+      if (amended === entry) return;
+      if (amended.kind === 'run') this.keepRun(amended);
+      this.replace(amended);
+    } else {
+      const waiting = this.amendments.get(amendment.of) ?? [];
+      this.amendments.set(amendment.of, [...waiting, amendment]);
+    }
+  }
+
+  private amendedLater<E extends Entry>(entry: E): E {
+    const waiting = this.amendments.get(entry.offset);
+    if (!waiting) return entry;
+    this.amendments.delete(entry.offset);
+    return amend(entry, waiting);
+  }
+
+  private at(offset: number): Entry | undefined {
+    const chunk = this.chunks.findLast(({ entries }) => (entries[0]?.offset ?? 0) <= offset);
+    return chunk?.entries.find((entry) => entry.offset === offset);
+  }
+
+  private keepRun(run: Run): void {
+    this.runs.set(run.run, run);
+    if (run.status === 'open') this.openRuns.set(run.run, run);
   }
 
   private readTitle(offset: number, author: Author, data: Record<string, unknown>): void {
@@ -192,12 +233,12 @@ export class StoryLog {
       epoch: typeof data['epoch'] === 'string' ? data['epoch'] : '',
       status: 'open',
       text: '',
+      amended: undefined,
     };
     const ending = this.endings.get(run);
     this.endings.delete(run);
-    const entry: Run = ending ? { ...started, status: ending.status, text: ending.text } : started;
-    this.runs.set(run, entry);
-    if (!ending) this.openRuns.set(run, entry);
+    const entry = this.amendedLater(ending ? { ...started, status: ending.status, text: ending.text } : started);
+    this.keepRun(entry);
     return entry;
   }
 
@@ -205,7 +246,7 @@ export class StoryLog {
   private orphans(): Run[] {
     const orphans = [...this.endings].map(([run, ending]): Run => {
       const { offset, status, text } = ending;
-      return { kind: 'run', offset, run, by: '', model: '', epoch: '', status, text };
+      return { kind: 'run', offset, run, by: '', model: '', epoch: '', status, text, amended: undefined };
     });
     this.endings.clear();
     return orphans.sort((a, b) => b.offset - a.offset);

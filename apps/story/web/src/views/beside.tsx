@@ -38,17 +38,45 @@ function People({ room }: { room: Room }) {
           <small>{room.running.value ? 'streaming' : room.narrator.asked.value ? 'thinking' : 'listening'}</small>
         </li>
       </ul>
-      {room.can('host') && (
-        <div class="invitations">
-          <Invite room={room} role="reader" quiet>
-            Copy a link to read along
-          </Invite>
-          <Invite room={room} role="host" quiet>
-            Copy a link for a host
-          </Invite>
-        </div>
-      )}
+      <div class="invitations">
+        {room.can('host') && (
+          <>
+            <Invite room={room} role="reader" quiet>
+              Copy a link to read along
+            </Invite>
+            <Invite room={room} role="host" quiet>
+              Copy a link for a host
+            </Invite>
+          </>
+        )}
+        <Download room={room} />
+      </div>
     </section>
+  );
+}
+
+/** The whole story as a file, made here in the page. */
+function Download({ room }: { room: Room }) {
+  const said = useSignal('');
+  const save = async () => {
+    said.value = 'Reading the story…';
+    try {
+      const { name, text } = await room.markdown();
+      const link = document.createElement('a');
+      link.href = URL.createObjectURL(new Blob([text], { type: 'text/markdown;charset=utf-8' }));
+      link.download = name;
+      link.click();
+      // The browser has the file's bytes once the click's task is over.
+      setTimeout(() => URL.revokeObjectURL(link.href), 0);
+      said.value = '';
+    } catch {
+      said.value = 'Not now, try again';
+    }
+  };
+  return (
+    <button class="link" data-testid="download" disabled={said.value === 'Reading the story…'} onClick={() => void save()}>
+      {said.value || 'Download the story'}
+    </button>
   );
 }
 

@@ -6,10 +6,9 @@ import { device } from '../device';
 import type { Room } from '../room';
 import type { Reading } from '../scroll';
 import type { Run } from '../story';
+import { CHARACTERS_MAX } from './amending';
 import { Spark, Stop } from './icons';
 
-/** A paragraph's length, as the story's schema has it. */
-const CHARACTERS_MAX = 20_000;
 /** From this share of it on the count is shown. */
 const NEARLY = 0.9;
 
@@ -76,6 +75,10 @@ function Writing({ room, reading }: { room: Room; reading: Reading }) {
             room.sayWriting(event.currentTarget.value !== '');
           }}
           onKeyDown={(event) => {
+            if (event.key === 'ArrowUp' && draft.value === '') {
+              event.preventDefault();
+              room.editLast();
+            }
             if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey) || event.isComposing) return;
             event.preventDefault();
             add();

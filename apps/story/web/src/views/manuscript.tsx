@@ -5,7 +5,9 @@ import { useEffect, useLayoutEffect, useRef } from 'preact/hooks';
 import type { Room } from '../room';
 import { Reading } from '../scroll';
 import { counted, nameList, typingInWords } from '../words';
-import { ChunkView } from './chunk';
+import { isRemoved } from '../amend';
+import { moveAmong } from './amending';
+import { ChunkView, touching } from './chunk';
 import { Down, Flame } from './icons';
 import { PendingParagraph } from './pending';
 
@@ -31,9 +33,10 @@ export function Manuscript({ room, reading }: { room: Room; reading: Reading }) 
     return () => watch.disconnect();
   }, [room.whole.value, room.opened.value, first]);
 
+  const touched = room.touched.value;
   let before = '';
   const views = chunks.map((chunk, index) => {
-    const view = <ChunkView key={chunk.key} chunk={chunk} before={before} room={room} far={index < chunks.length - 2} />;
+    const view = <ChunkView key={chunk.key} chunk={chunk} before={before} room={room} far={index < chunks.length - 2} touched={touching(touched, chunk)} />;
     const last = chunk.entries.at(-1);
     before = last?.kind === 'paragraph' ? last.author.user : 'narrator';
     return view;
@@ -41,7 +44,7 @@ export function Manuscript({ room, reading }: { room: Room; reading: Reading }) 
   return (
     <div class="desk">
       <div class="manuscript" ref={scroller} role="log" aria-live="off" aria-label="The story" tabIndex={0} data-testid="manuscript">
-        <article ref={article}>
+        <article ref={article} onKeyDown={(event) => moveAmong(event, event.currentTarget)}>
           {room.whole.value && room.opened.value ? <Head room={room} /> : <div class="earlier" ref={sentinel}>{room.opened.value ? 'Earlier paragraphs…' : 'Opening the story…'}</div>}
           {views}
           <Pending room={room} before={before} />
@@ -58,14 +61,17 @@ function Head({ room }: { room: Room }) {
   const by = useComputed(() => {
     const names = new Map<string, string>();
     let narrator = false;
+    let told = 0;
     for (const chunk of room.chunks.value) {
       for (const entry of chunk.entries) {
+        if (isRemoved(entry)) continue;
+        told += 1;
         if (entry.kind === 'run') narrator = true;
         else names.set(entry.author.user, entry.author.name);
       }
     }
     if (names.size === 0) return narrator ? 'Begun by the narrator' : '';
-    const count = counted(room.count.value, 'paragraph');
+    const count = counted(told, 'paragraph');
     return `${nameList([...names.values()])}${narrator ? ', with a narrator' : ''} · ${count}`;
   });
   if (by.value === '') return null;

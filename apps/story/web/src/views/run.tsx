@@ -1,14 +1,17 @@
 // A paragraph of the narrator. While it streams, its text is appended to one text node: the story is not rendered again.
 
 import { useLayoutEffect, useRef } from 'preact/hooks';
-import type { Room } from '../room';
 import type { Run } from '../story';
+import { textOf } from '../amend';
+import { EditButton, Marks, shown, type Amending } from './amending';
 import { endingInWords } from '../words';
 
 /** What the server's own narrator calls itself: prose from a grammar, without a model. */
 const BUILT_IN = 'built-in narrator';
 
-export function RunParagraph({ run, room }: { run: Run; room: Room }) {
+export function RunParagraph({ run, amending }: { run: Run; amending: Amending }) {
+  const { room, letter } = amending;
+  const said = run.status === 'open' ? textOf(run) : shown(run, letter).text;
   const place = useRef<HTMLSpanElement>(null);
   const node = useRef<Text | undefined>(undefined);
   const open = run.status === 'open';
@@ -21,7 +24,7 @@ export function RunParagraph({ run, room }: { run: Run; room: Room }) {
     const text = node.current;
     const voice = open ? room.narrator.voice(run.run) : undefined;
     if (!voice) {
-      if (!open && text.data !== run.text) text.data = run.text;
+      if (!open && text.data !== said) text.data = said;
       return undefined;
     }
     text.data = voice.text.text;
@@ -35,7 +38,7 @@ export function RunParagraph({ run, room }: { run: Run; room: Room }) {
       unlisten();
       room.announcer.rest();
     };
-  }, [run.run, open, run.text]);
+  }, [run.run, open, said]);
 
   const ending = endingInWords(run.status);
   const mayGoOn = ending && run.status !== 'budget' && room.can('write') && room.lastRun.value === run.run;
@@ -52,10 +55,12 @@ export function RunParagraph({ run, room }: { run: Run; room: Room }) {
       <span class="who">
         Narrator<em title={run.model}>{run.model === BUILT_IN ? 'AI, built in' : 'AI'}</em>
       </span>
+      <EditButton {...amending} />
       <div class="text" dir="auto">
         <span ref={place} />
         {open && <span class="caret" aria-hidden="true" />}
       </div>
+      <Marks {...amending} />
       {ending && (
         <p class="note">
           <span>{ending}</span>
