@@ -1,7 +1,7 @@
 const PAGE: Asset = Asset {
     name: "index.html",
     kind: "text/html; charset=utf-8",
-    etag: "\"c3412264c930\"",
+    etag: "\"b84da63071a1\"",
     bytes: include_bytes!("index.html"),
 };
 const ASSETS: &[Asset] = &[
@@ -24,10 +24,10 @@ const ASSETS: &[Asset] = &[
         bytes: include_bytes!("inter-3100e775e861.woff2"),
     },
     Asset {
-        name: "story-b5c40819566e.js",
+        name: "story-7b3c5738e237.js",
         kind: "text/javascript; charset=utf-8",
-        etag: "\"b5c40819566e\"",
-        bytes: include_bytes!("story-b5c40819566e.js"),
+        etag: "\"7b3c5738e237\"",
+        bytes: include_bytes!("story-7b3c5738e237.js"),
     },
     Asset {
         name: "theme-10d8bdef44df.js",
@@ -36,9 +36,9 @@ const ASSETS: &[Asset] = &[
         bytes: include_bytes!("theme-10d8bdef44df.js"),
     },
     Asset {
-        name: "story-0f255852d9d0.css",
+        name: "story-b5801ef14758.css",
         kind: "text/css; charset=utf-8",
-        etag: "\"0f255852d9d0\"",
-        bytes: include_bytes!("story-0f255852d9d0.css"),
+        etag: "\"b5801ef14758\"",
+        bytes: include_bytes!("story-b5801ef14758.css"),
     },
 ];

@@ -14,6 +14,8 @@ const START_SHOWS_MS = 1_500;
 export class Narrator {
   /** Between the question and the start of a run. */
   readonly asked = signal(false);
+  /** What somebody here wants to happen next, in their words; nothing while the field for it is closed. */
+  readonly direction = signal<string | undefined>(undefined);
   /** Why it did not begin or stop, in words; empty when all is well. */
   readonly trouble = signal('');
   private readonly following = new Map<string, RunFollow>();
@@ -45,14 +47,16 @@ export class Narrator {
     if (running.length > 0) this.asked.value = false;
   }
 
-  /** Asks once, however often the question has to be sent: it bears a key. */
+  /** Goes on, where a direction is given as it says. Asks once, however often the question has to be sent: it bears a key. */
   async goOn(): Promise<void> {
     if (this.asked.value) return;
+    const direction = this.direction.value?.trim() ?? '';
     this.asked.value = true;
     this.trouble.value = '';
     const key = uuid();
-    const refusal = await this.insist('ai.start', { channel: this.channel, key, input: {} });
+    const refusal = await this.insist('ai.start', { channel: this.channel, key, input: direction === '' ? {} : { text: direction } });
     this.trouble.value = refusal ?? '';
+    if (refusal === undefined) this.direction.value = undefined;
     // The start usually comes before the answer; a run that is over already leaves nothing to wait for.
     setTimeout(() => (this.asked.value = false), refusal === undefined ? START_SHOWS_MS : 0);
   }

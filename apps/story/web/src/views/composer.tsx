@@ -7,8 +7,10 @@ import type { Room } from '../room';
 import type { Reading } from '../scroll';
 import type { Run } from '../story';
 import { CHARACTERS_MAX } from './amending';
-import { Spark, Stop } from './icons';
+import { Signpost, Spark, Stop } from './icons';
 
+/** A direction to the narrator is a line, not a text. */
+const DIRECTION_CHARACTERS_MAX = 500;
 /** From this share of it on the count is shown. */
 const NEARLY = 0.9;
 
@@ -89,6 +91,7 @@ function Writing({ room, reading }: { room: Room; reading: Reading }) {
             {room.trouble.value || room.narrator.trouble.value}
           </p>
         )}
+        <Direction room={room} />
         <div class="row">
           <NarratorButton room={room} />
           {length > NEARLY * CHARACTERS_MAX ? (
@@ -121,17 +124,64 @@ function NarratorButton({ room }: { room: Room }) {
       </button>
     );
   }
+  const { direction } = room.narrator;
+  const label = 'Tell the narrator what should happen';
   return (
-    <button
-      class="btn primary"
-      type="button"
-      data-testid="narrator-go"
-      disabled={!live || room.narrator.asked.value}
-      onClick={() => void room.narrator.goOn()}
-    >
-      <Spark />
-      {room.opened.value && room.chunks.value.length === 0 ? 'Narrator, begin' : 'Narrator, go on'}
-    </button>
+    <>
+      <button
+        class="btn primary"
+        type="button"
+        data-testid="narrator-go"
+        disabled={!live || room.narrator.asked.value}
+        onClick={() => void room.narrator.goOn()}
+      >
+        <Spark />
+        {room.opened.value && room.chunks.value.length === 0 ? 'Narrator, begin' : 'Narrator, go on'}
+      </button>
+      <button
+        class="quiet"
+        type="button"
+        data-testid="direct"
+        aria-label={label}
+        title={label}
+        aria-expanded={direction.value !== undefined}
+        onClick={() => (direction.value = direction.value === undefined ? '' : undefined)}
+      >
+        <Signpost />
+      </button>
+    </>
+  );
+}
+
+/** A line to the narrator, which it goes by and which does not become part of the story. */
+function Direction({ room }: { room: Room }) {
+  const { direction } = room.narrator;
+  const field = useRef<HTMLInputElement>(null);
+  const open = direction.value !== undefined && !room.running.value;
+  useLayoutEffect(() => {
+    if (open) field.current?.focus();
+  }, [open]);
+  if (!open) return null;
+  return (
+    <input
+      ref={field}
+      class="direction"
+      data-testid="direction"
+      aria-label="What should happen next"
+      placeholder="What should happen next? Only the narrator reads it."
+      maxLength={DIRECTION_CHARACTERS_MAX}
+      autocomplete="off"
+      dir="auto"
+      value={direction.value}
+      onInput={(event) => (direction.value = event.currentTarget.value)}
+      onKeyDown={(event) => {
+        if (event.isComposing) return;
+        if (event.key === 'Escape') direction.value = undefined;
+        if (event.key !== 'Enter') return;
+        event.preventDefault();
+        if (room.connection.link.value.type === 'live') void room.narrator.goOn();
+      }}
+    />
   );
 }
 

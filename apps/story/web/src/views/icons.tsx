@@ -57,6 +57,12 @@ export const Pencil = () => (
   </Icon>
 );
 
+export const Signpost = () => (
+  <Icon>
+    <path d="M12 3v18M12 5.500h6.500l2.500 2.500-2.500 2.500H12M12 12.500H6L3.500 15 6 17.500h6" />
+  </Icon>
+);
+
 export const Down = () => (
   <Icon>
     <path d="M12 5v13.500M6.500 13l5.500 5.500L17.500 13" />
