@@ -120,6 +120,8 @@ impl Signer {
             "sub": session.user,
             "iat": now,
             "exp": now + TOKEN_SECONDS,
+            // What the publish hook is told of them; no client sees it.
+            "meta": { "role": session.role },
             "info": { "name": session.name, "role": session.role },
             "caps": caps(&session.story, session.role),
         });

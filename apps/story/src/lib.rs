@@ -2,6 +2,8 @@
 
 mod assets;
 mod claims;
+mod hook;
+mod log;
 mod name;
 mod title;
 
@@ -15,7 +17,12 @@ use serde_json::{Value, json};
 
 pub use claims::Role;
 use claims::{INVITATION_SECONDS, Invitation, Session, Signer};
+use hook::Hook;
+use log::Log;
 use title::Titles;
+
+/// Where Fireside asks whether a record may be written: the path of the URL in `[hook.publish]`.
+pub const HOOK_PATH: &str = "/story-hooks/publish";
 
 /// The longest request body that is read, in bytes.
 const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -32,6 +39,8 @@ pub struct StoryConfig {
     pub api_key: String,
     /// The HMAC secret of invitations and sessions; Fireside never sees it.
     pub invite_secret: Vec<u8>,
+    /// The secret that Fireside signs its questions with (`[hook.publish]`).
+    pub hook_secret: Vec<u8>,
     /// What links to this room begin with, as `http://127.0.0.1:8000`.
     pub public_url: String,
 }
@@ -41,6 +50,7 @@ pub struct Story {
     public_url: String,
     signer: Signer,
     titles: Titles,
+    hook: Hook,
 }
 
 /// A refusal of the story room's own JSON interface: a status, a word for the page and a sentence for a person.
@@ -51,10 +61,12 @@ type Answer = Result<Value, Refused>;
 impl Story {
     /// A story room with these secrets and addresses. It keeps no state of its own but a cache of titles.
     pub fn new(config: StoryConfig) -> Self {
+        let log = Log::new(config.api_address, config.api_key);
         Self {
             public_url: config.public_url.trim_end_matches('/').to_owned(),
             signer: Signer::new(&config.token_secret, config.token_audience, &config.invite_secret),
-            titles: Titles::new(config.api_address, config.api_key),
+            titles: Titles::new(log.clone()),
+            hook: Hook::new(&config.hook_secret, log),
         }
     }
 
@@ -84,6 +96,12 @@ impl Story {
     pub async fn handle(&self, request: Request<Bytes>) -> Response<Bytes> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let path = request.uri().path();
+        if path == HOOK_PATH {
+            return match self.hook.answer(&request, now).await {
+                Some(answer) => answered(StatusCode::OK, &answer),
+                None => assets::plain(StatusCode::UNAUTHORIZED, "Only Fireside asks here.\n"),
+            };
+        }
         if let Some(call) = path.strip_prefix("/story-api/") {
             return self.call(call, &request, now).await;
         }

@@ -11,6 +11,7 @@ fn room() -> Story {
         api_address: "127.0.0.1:9".parse().expect("an address"),
         api_key: "key".to_owned(),
         invite_secret: b"fedcba9876543210fedcba9876543210".to_vec(),
+        hook_secret: b"a secret of thirty-two bytes or more".to_vec(),
         public_url: "http://127.0.0.1:8000/".to_owned(),
     })
 }

@@ -1,12 +1,9 @@
 //! What a story is called: the newest title record by a host, read from the story's log over Fireside's HTTP API.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use crate::log::{Log, Publication};
 
 /// Records asked for at a time.
 const PAGE_RECORDS: usize = 200;
@@ -14,8 +11,6 @@ const PAGE_RECORDS: usize = 200;
 const PAGES_MAX: usize = 25;
 /// Stories whose title is remembered; past that the memory starts anew.
 const STORIES_MAX: usize = 10_000;
-/// How long somebody who joins waits for the title at most. It is a courtesy: the page finds it too.
-const PATIENCE: Duration = Duration::from_millis(800);
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Title {
@@ -32,45 +27,13 @@ struct Known {
 }
 
 pub(crate) struct Titles {
-    client: reqwest::Client,
-    url: String,
-    api_key: String,
+    log: Log,
     known: Mutex<BTreeMap<String, Known>>,
 }
 
-#[derive(Deserialize)]
-struct Envelope {
-    result: Option<History>,
-}
-
-#[derive(Deserialize)]
-struct History {
-    #[serde(default)]
-    publications: Vec<Publication>,
-    #[serde(default)]
-    epoch: String,
-    #[serde(default)]
-    offset: u64,
-}
-
-#[derive(Deserialize)]
-struct Publication {
-    #[serde(default)]
-    data: Value,
-    #[serde(default)]
-    info: Value,
-    #[serde(default)]
-    offset: u64,
-}
-
 impl Titles {
-    pub(crate) fn new(address: SocketAddr, api_key: String) -> Self {
-        Self {
-            client: reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap_or_default(),
-            url: format!("http://{address}/api/history"),
-            api_key,
-            known: Mutex::default(),
-        }
+    pub(crate) fn new(log: Log) -> Self {
+        Self { log, known: Mutex::default() }
     }
 
     /// The title of a story, if it has one and Fireside answers in time.
@@ -96,7 +59,7 @@ impl Titles {
         let mut found: Option<Known> = None;
         let mut since: Option<(String, u64)> = None;
         for _ in 0..PAGES_MAX {
-            let page = self.page(story, since.as_ref()).await?;
+            let page = self.log.before(story, PAGE_RECORDS, since.as_ref()).await?;
             let read = found.get_or_insert_with(|| Known {
                 epoch: page.epoch.clone(),
                 top: page.offset,
@@ -120,28 +83,6 @@ impl Titles {
         }
         found
     }
-
-    async fn page(&self, story: &str, since: Option<&(String, u64)>) -> Option<History> {
-        let mut query = json!({
-            "channel": format!("story:{story}"),
-            "limit": PAGE_RECORDS,
-            "reverse": true,
-        });
-        if let Some((epoch, offset)) = since {
-            query["since"] = json!({ "epoch": epoch, "offset": offset });
-        }
-        let answer = self
-            .client
-            .post(&self.url)
-            .header("X-API-Key", &self.api_key)
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(query.to_string())
-            .send()
-            .await
-            .ok()?;
-        let bytes = answer.bytes().await.ok()?;
-        serde_json::from_slice::<Envelope>(&bytes).ok()?.result
-    }
 }
 
 /// Only a host names a story; who wrote a record is what its token said, never a field of its body.
@@ -154,7 +95,7 @@ fn title_of(publication: &Publication) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{PAGE_RECORDS, Publication, Titles, title_of};
+    use super::{Log, PAGE_RECORDS, Publication, Titles, title_of};
     use serde_json::{Value, json};
     use std::net::SocketAddr;
     use std::sync::{Arc, Mutex};
@@ -224,7 +165,7 @@ mod tests {
     #[tokio::test]
     async fn the_newest_title_is_found_however_far_back_and_only_news_is_read_again() {
         let fireside = Fireside::default();
-        let titles = Titles::new(fireside.listen().await, "key".to_owned());
+        let titles = Titles::new(Log::new(fireside.listen().await, "key".to_owned()));
         assert_eq!(titles.of("lamp").await, None);
         fireside.write("host", json!({ "type": "title", "text": "The Lamp" }));
         for _ in 0..2 * PAGE_RECORDS + 50 {
@@ -246,7 +187,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         drop(listener);
-        assert_eq!(Titles::new(address, "key".to_owned()).of("lamp").await, None);
+        assert_eq!(Titles::new(Log::new(address, "key".to_owned())).of("lamp").await, None);
     }
 
     fn record(role: &str, body: serde_json::Value) -> Publication {

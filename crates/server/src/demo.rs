@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use fireside_story::{Role, Story, StoryConfig};
+use fireside_story::{HOOK_PATH, Role, Story, StoryConfig};
 
 use crate::cli::DemoOptions;
 use crate::config::{Config, Sources};
@@ -29,6 +29,7 @@ pub async fn demo(options: DemoOptions) -> Result<()> {
         token_audience: None,
         api_address: address,
         api_key: secrets.api.clone(),
+        hook_secret: secrets.hook.clone().into_bytes(),
         invite_secret: secrets.invite.clone().into_bytes(),
         public_url: public_url.clone(),
     }));
@@ -69,6 +70,7 @@ fn greet(story: &Story, id: &str, public_url: &str, options: &DemoOptions) -> Re
 struct Secrets {
     token: String,
     api: String,
+    hook: String,
     invite: String,
     story: String,
 }
@@ -81,6 +83,7 @@ impl Secrets {
             Ok(Secrets {
                 token: kept(&directory.join("token"), secret)?,
                 api: kept(&directory.join("api"), secret)?,
+                hook: kept(&directory.join("hook"), secret)?,
                 invite: kept(&directory.join("invite"), secret)?,
                 story: kept(&directory.join("story"), || Ok(Story::first_story_id()?))?,
             })
@@ -108,6 +111,8 @@ fn config(options: &DemoOptions, secrets: &Secrets) -> Result<Config> {
         .replace("{data}", &quoted(&options.data.display().to_string()))
         .replace("{token}", &secrets.token)
         .replace("{api}", &secrets.api)
+        .replace("{hook}", &secrets.hook)
+        .replace("{hook_path}", HOOK_PATH)
         .replace("{provider}", &provider);
     let file = Some((PathBuf::from("the demo's configuration"), text));
     let sources = Sources { file, env: crate::config::environment(), ..Sources::default() };
