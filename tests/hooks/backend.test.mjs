@@ -15,14 +15,19 @@ timeout = "${TIMEOUT_MS}ms"
 secret = "${HOOK_SECRET}"
 `;
 const NAMESPACES = (url) => `
-${['connect', 'refresh', 'subscribe', 'sub_refresh', 'rpc', 'publish'].map((name) => hook(name, url)).join('')}
+${['connect', 'refresh', 'subscribe', 'sub_refresh', 'rpc', 'prompt', 'publish'].map((name) => hook(name, url)).join('')}
 concurrency = 3
 [namespace.story]
 history = { records = 1000, age = "1d" }
 allow = { subscribe = "user", publish = "user", history = "user", presence = "user" }
 presence = true
-hooks = ["subscribe", "sub_refresh", "publish"]
+run = { provider = "small", system = "Be brief." }
+hooks = ["subscribe", "sub_refresh", "publish", "prompt"]
 schema = { type = "object", required = ["text"] }
+[provider.small]
+kind = "narrator"
+[provider.large]
+kind = "narrator"
 [namespace.free]
 allow = { subscribe = "user", publish = "user" }
 `;
@@ -124,6 +129,28 @@ test('a method that is not the server’s own is the backend’s', async () => {
   assert.deepEqual((await anna.rpc('dice.lose', {})).error, { code: 404, message: 'no such method' });
   assert.equal((await anna.rpc('ai.unheard', {})).error.code, 108, 'our own names are not passed on');
   assert.deepEqual(backend.of('rpc').map(({ method, user }) => [method, user]), [['dice.roll', 'anna'], ['dice.lose', 'anna']]);
+});
+
+test('a run is made from what its backend says, and a no starts none', async () => {
+  const caps = [{ channels: ['story:*'], allow: ['ai.start', 'history'] }];
+  const anna = await person('anna', { claims: { caps } });
+  const channel = fresh('story:');
+  await anna.publish(channel, { text: 'It was late.' });
+  const start = (key) => anna.rpc('ai.start', { channel, key, input: { text: 'go on' } });
+  backend.behave = () => no(402, 'no budget left');
+  assert.deepEqual((await start('a')).error, { code: 402, message: 'no budget left' });
+  backend.behave = () => yes({ model: 'dearest' });
+  assert.equal(saw(await start('b'), 'started'), '100, temporary', 'only a configured model writes');
+  backend.behave = () => yes({ messages: [{ role: 'user', content: 'Write of the sea.' }], model: 'large', tokens_max: 8 });
+  const { run } = (await start('c')).rpc.data;
+  const [, , question] = backend.of('prompt');
+  assert.deepEqual([question.channel, question.user, question.data], [channel, 'anna', { text: 'go on' }]);
+  assert.deepEqual(question.records.map(({ data, info }) => [data, info.user]), [[{ text: 'It was late.' }, 'anna']]);
+  const ended = await until(async () => {
+    const { publications } = (await anna.ask({ history: { channel, limit: -1 } })).history;
+    return publications.find(({ data }) => data.type === 'run.end' && data.run === run);
+  }, 'the end of the run');
+  assert.ok(ended.data.text.split(/\s+/).length <= 8, ended.data.text);
 });
 
 const inSeconds = (seconds) => Math.floor(Date.now() / 1000) + seconds;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::gate::Capability;
 use crate::name::ChannelName;
+use crate::record::Record;
 use crate::refusal::{Disconnect, Refusal};
 
 /// A place where a backend may be asked.
@@ -90,9 +91,11 @@ pub struct Asked {
     pub user: Arc<str>,
     /// What the token, or an earlier answer, has for backends only: one JSON value.
     pub meta: Option<Bytes>,
+    /// What stands last in the channel, oldest first (prompt).
+    pub records: Vec<Record>,
     /// The channel in question.
     pub channel: Option<ChannelName>,
-    /// The data of a connect, the body of a record, the argument of a method: one JSON value, or empty.
+    /// The data of a connect, the body of a record, the argument of a method, the input of a run: one JSON value, or empty.
     pub data: Bytes,
     /// The method of an rpc.
     pub method: String,
@@ -110,6 +113,7 @@ impl Asked {
             client,
             user,
             meta: None,
+            records: Vec::new(),
             channel: None,
             data: Bytes::new(),
             method: String::new(),
@@ -151,6 +155,48 @@ pub struct Grant {
     pub caps: Vec<Capability>,
     /// Publish: labels of the record.
     pub tags: Vec<(Arc<str>, Arc<str>)>,
+    /// Prompt: what the run is made from. Empty: what it would be made from without the hook.
+    pub messages: Vec<Message>,
+    /// Prompt: the name of the configured provider that writes.
+    pub model: Option<Arc<str>>,
+    /// Prompt: tokens at most; 0 leaves it to the provider.
+    pub tokens_max: u32,
+}
+
+/// A message of a prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Whose words they are.
+    pub role: Role,
+    /// The words.
+    pub text: String,
+}
+
+/// Whose words a message is, to a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The application's.
+    System,
+    /// People's.
+    User,
+    /// The model's own, from before.
+    Assistant,
+}
+
+impl Role {
+    /// Its name on the wire, ours and that of models.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        }
+    }
+
+    /// Reads a role's name. `None`: there is none.
+    pub fn parse(name: &str) -> Option<Role> {
+        [Role::System, Role::User, Role::Assistant].into_iter().find(|role| role.name() == name)
+    }
 }
 
 /// No answer came, or none that can be read: a word for logs and metrics (`timeout`, `unreachable`, …).

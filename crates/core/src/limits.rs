@@ -78,6 +78,10 @@ pub const RUN_INPUT_BYTES_MAX: usize = 16 * 1024;
 pub const RUN_PROMPT_RECORDS_MAX: usize = 64;
 /// Bytes of that prompt.
 pub const RUN_PROMPT_BYTES_MAX: usize = 32 * 1024;
+/// Messages of a prompt that a backend assembles.
+pub const PROMPT_MESSAGES_MAX: usize = 256;
+/// Bytes of their texts.
+pub const PROMPT_BYTES_MAX: usize = 96 * 1024;
 /// Events (replies, pings, ends of subscriptions) that wait for one session before it is closed as slow.
 pub const CONTROL_ENTRIES_MAX: usize = 8 * 1024;
 /// Bytes of replies that wait for one session before no more commands are read from it.

@@ -10,7 +10,7 @@ use fireside_core::batch::ProposalId;
 use fireside_core::checkpoint::Checkpoint;
 use fireside_core::event::Outgoing;
 use fireside_core::gate::Claims;
-use fireside_core::hook::{Answer, Asked, Unanswered};
+use fireside_core::hook::{Answer, Asked, Message, Unanswered};
 use fireside_core::{Batch, ChannelName, Disconnect, Durability, Epoch, Request};
 
 /// A boxed future: one per batch, never one per record.
@@ -259,6 +259,8 @@ pub trait Generation: Send {
 /// What a run is made from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prompt {
+    /// The whole prompt, if a backend assembled it; else empty, and the fields below are what there is.
+    pub messages: Vec<Message>,
     /// The system text.
     pub system: Arc<str>,
     /// What stands in the channel: who wrote it (empty for a run) and its text, oldest first.

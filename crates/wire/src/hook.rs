@@ -1,14 +1,17 @@
 //! The shapes of hooks: what a backend is asked, as one JSON object, and `{"result": {…}}`, `{"error": {…}}` or `{"disconnect": {…}}` back.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use fireside_core::gate::Capability;
-use fireside_core::hook::{Answer, Asked, Grant, Hook};
+use fireside_core::hook::{Answer, Asked, Grant, Hook, Message, Role};
 use fireside_core::{Code, Refusal, limits};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::body;
+use crate::centrifuge_json::publication;
 use crate::fields::{DisconnectFields, Entries, Fields, or_default, present};
 use crate::object::object;
 
@@ -30,6 +33,9 @@ pub fn question(asked: &Asked, link: &str, out: &mut Vec<u8>) {
             o.texts("channels", &asked.channels);
         }
         o.json("data", &asked.data);
+        if asked.hook == Hook::Prompt {
+            o.objects("records", &asked.records, |o, record| publication(record, None, o));
+        }
         o.json("meta", asked.meta.as_deref().unwrap_or_default());
     });
 }
@@ -87,6 +93,11 @@ struct ResultFields<'a> {
     caps: Vec<Fields<CapFields>>,
     #[serde(deserialize_with = "or_default")]
     tags: Entries<String>,
+    #[serde(deserialize_with = "or_default")]
+    messages: Vec<Fields<MessageFields>>,
+    model: Option<String>,
+    #[serde(deserialize_with = "or_default")]
+    tokens_max: u32,
     // To pass over what we do not offer would do something else than what was said.
     b64info: Option<IgnoredAny>,
     b64data: Option<IgnoredAny>,
@@ -107,6 +118,22 @@ struct CapFields {
     channels: Vec<String>,
     #[serde(deserialize_with = "or_default")]
     allow: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct MessageFields {
+    #[serde(deserialize_with = "or_default")]
+    role: String,
+    #[serde(deserialize_with = "or_default")]
+    content: String,
+}
+
+impl MessageFields {
+    fn message(self) -> Result<Message, &'static str> {
+        let role = Role::parse(&self.role).ok_or("messages: a role is system, user or assistant")?;
+        Ok(Message { role, text: self.content })
+    }
 }
 
 impl ResultFields<'_> {
@@ -143,6 +170,9 @@ impl ResultFields<'_> {
             expired: self.expired,
             channels,
             caps: caps.collect::<Result<_, _>>()?,
+            messages: self.messages.into_iter().map(|one| one.0.message()).collect::<Result<_, _>>()?,
+            model: self.model.filter(|name| !name.is_empty()).map(Arc::from),
+            tokens_max: self.tokens_max,
             tags: self.tags.0.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
         })
     }
@@ -228,6 +258,7 @@ mod tests {
             r#"{"error":{"code":70000}}"#,
             r#"{"disconnect":{"code":1000}}"#,
             r#"{"disconnect":{"code":4000,"reason":"{\"reconnect\":true}"}}"#,
+            r#"{"result":{"messages":[{"role":"tool","content":"x"}]}}"#,
             r#"{"result":{"skip_history":true}}"#,
             r#"{"result":{"b64data":"e30="}}"#,
             r#"{"result":{"data":{"a":1,"a":2}}}"#,
@@ -249,6 +280,13 @@ mod tests {
         assert_eq!(grant.info.as_deref(), Some(&br#"{"name":"Anna"}"#[..]));
         assert_eq!(grant.channels, ["news:1", "story:2"]);
         assert_eq!(grant.caps.len(), 1);
+        let prompt = granted(
+            Hook::Prompt,
+            r#"{"result":{"messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Go on."}],"model":"small","tokens_max":9}}"#,
+        );
+        let said: Vec<_> = prompt.messages.iter().map(|said| (said.role, said.text.as_str())).collect();
+        assert_eq!(said, [(Role::System, "Be brief."), (Role::User, "Go on.")]);
+        assert_eq!((prompt.model.as_deref(), prompt.tokens_max), (Some("small"), 9));
         let tags = granted(Hook::Publish, r#"{"result":{"tags":{"lang":"en"},"data":null,"expire_at":0}}"#);
         assert_eq!((tags.tags.len(), tags.data, tags.expires_s), (1, None, None));
         assert_eq!(granted(Hook::Rpc, r#"{"result":{"data":null}}"#).data.as_deref(), Some(&b"null"[..]));

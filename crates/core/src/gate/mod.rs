@@ -37,7 +37,7 @@ use permission::Rule;
 
 use crate::command::{CancelRun, History, Publish, StartRun, Subscribe};
 use crate::filter::TagFilter;
-use crate::hook::{Asked, Hook, Hooks};
+use crate::hook::{Asked, Hook, Hooks, Message};
 use crate::name::ChannelName;
 use crate::namespace::{Namespace, Namespaces};
 use crate::position::Claimed;
@@ -193,6 +193,19 @@ pub struct Start {
     pub by: Arc<str>,
     /// What writes it, if that is the backend that asks.
     pub model: Option<Arc<str>>,
+    /// What its backend says it is made from.
+    pub prompt: Prompted,
+}
+
+/// What a backend says a run is made from, as far as it says.
+#[derive(Clone, Debug, Default)]
+pub struct Prompted {
+    /// The whole prompt; empty: what the server assembles by itself.
+    pub messages: Vec<Message>,
+    /// The name of the provider that writes, if it is not the namespace's.
+    pub provider: Option<Arc<str>>,
+    /// Tokens at most; 0 leaves it to the provider.
+    pub tokens_max: u32,
 }
 
 /// Runs may be stopped.
@@ -360,7 +373,11 @@ impl Gate {
     ///
     /// # Errors
     /// 102, 103, 107, 108, 110, 111.
-    pub fn start_run(&self, mut caller: Caller<'_>, asked: StartRun) -> Result<Admitted<Start>, Refusal> {
+    pub fn start_run(
+        &self,
+        mut caller: Caller<'_>,
+        asked: StartRun,
+    ) -> Result<Verdict<Admitted<Start>>, Refusal> {
         let channel = bounds::channel(&asked.channel)?;
         bounds::input(&asked.input)?;
         let key = bounds::key(Some(&asked.key), caller.principal)?.unwrap_or_default();
@@ -371,8 +388,10 @@ impl Gate {
             input: asked.input,
             by: caller.principal.user().clone(),
             model: None,
+            prompt: Prompted::default(),
         };
-        Ok(admitted(start, channel, policy, caller.principal))
+        let input = start.input.clone();
+        Ok(self.verdict(Hook::Prompt, input, admitted(start, channel, policy, caller.principal)))
     }
 
     /// May this session stop runs?

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Admitted, Caller, Gate, Rights, Start, admitted, bounds};
+use super::{Admitted, Caller, Gate, Prompted, Rights, Start, admitted, bounds};
 use crate::channel::run::{Change, KINDS};
 use crate::limits;
 use crate::produce::{AppendRun, BeginRun, EndRun, ReadRun};
@@ -23,6 +23,7 @@ impl Gate {
             input: asked.input,
             by: Arc::from(asked.by),
             model: Some(Arc::from(asked.model)),
+            prompt: Prompted::default(),
         };
         self.produce(caller, &asked.channel, start)
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::identity::{about, still_valid};
-use super::{Admitted, Caller, Denial, Follow, Gate, Principal, Write, bounds, fits, quota};
+use super::{Admitted, Caller, Denial, Follow, Gate, Principal, Prompted, Start, Write, bounds, fits, quota};
 use crate::hook::{Answer, Asked, Grant, Hook, Unanswered};
 use crate::limits;
 use crate::name::ChannelName;
@@ -100,6 +100,13 @@ impl Question<Admitted<Write>> {
     }
 }
 
+impl Question<Admitted<Start>> {
+    /// The mark of the start's key: whoever knows it already need not ask.
+    pub fn key(&self) -> KeyMark {
+        self.held.command.key
+    }
+}
+
 impl Gate {
     /// Admits the write that a backend was asked about, with the body and the tags that it gives it.
     ///
@@ -158,6 +165,27 @@ impl Gate {
         admitted.command.expires_ms = ends.into_iter().flatten().min();
         admitted.command.data = grant.data;
         admitted.command.info = grant.info.or(admitted.command.info);
+        Ok(admitted)
+    }
+
+    /// Admits the start of a run that a backend was asked about, with the prompt and the limits that it gives it.
+    ///
+    /// # Errors
+    /// What the backend says; the session's token ended meanwhile; or the answer breaks a bound.
+    pub fn answer_prompt(
+        &self,
+        question: Question<Admitted<Start>>,
+        answer: Result<Answer, Unanswered>,
+        now_ms: u64,
+    ) -> Result<Admitted<Start>, Denial> {
+        let (grant, mut admitted) = question.granted(answer)?;
+        still_valid(&admitted.principal, now_ms).map_err(Denial::Refused)?;
+        let bytes: usize = grant.messages.iter().map(|message| message.text.len()).sum();
+        if grant.messages.len() > limits::PROMPT_MESSAGES_MAX || bytes > limits::PROMPT_BYTES_MAX {
+            return Err(unusable(Hook::Prompt, "messages are too many or too long"));
+        }
+        admitted.command.prompt =
+            Prompted { messages: grant.messages, provider: grant.model, tokens_max: grant.tokens_max };
         Ok(admitted)
     }
 

@@ -8,10 +8,12 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use fireside_core::channel::run::{Change, Ending, Room, Status, Text, Usage};
+use fireside_core::gate::Prompted;
 use fireside_core::namespace::RunPolicy;
 use fireside_core::{Position, Record, Refusal, limits};
 
 use super::{FLUSH_BYTES, Handle, Run, Stop};
+use crate::channel::Channel;
 use crate::ports::{Generation, PartKind, Piece, Prompt, Provider, ProviderFault, Soon};
 use crate::{Node, lock};
 
@@ -21,6 +23,7 @@ pub(super) struct Task {
     pub(super) provider: Arc<dyn Provider>,
     pub(super) policy: RunPolicy,
     pub(super) input: Bytes,
+    pub(super) prompted: Prompted,
 }
 
 /// What happens next.
@@ -176,15 +179,13 @@ impl Task {
         }
     }
 
-    /// Until a backend assembles prompts: the namespace's system text, and what stands last in the channel.
+    /// What the backend assembled, or else the namespace's system text and what stands last in the channel.
     async fn prompt(&self, node: &Arc<Node>) -> Result<Prompt, Refusal> {
-        let channel = &self.run.channel;
-        let (newest, oldest) = {
-            let state = lock(&channel.state);
-            state.core().map(|core| (core.newest(), core.oldest())).unwrap_or((Position::default(), 1))
-        };
-        let last =
-            crate::commands::backwards(node, channel, newest, oldest, limits::RUN_PROMPT_RECORDS_MAX).await?;
+        let Prompted { messages, tokens_max, .. } = self.prompted.clone();
+        if !messages.is_empty() {
+            return Ok(Prompt { messages, tokens_max, ..Prompt::default() });
+        }
+        let last = last_records(node, &self.run.channel).await?;
         let mut bytes = 0;
         let told = last.iter().filter_map(text_of).take_while(|(_, text)| {
             bytes += text.len();
@@ -192,8 +193,30 @@ impl Task {
         });
         let mut records: Vec<_> = told.collect();
         records.reverse();
-        Ok(Prompt { system: self.policy.system.clone(), records, input: self.input.clone(), tokens_max: 0 })
+        let (system, input) = (self.policy.system.clone(), self.input.clone());
+        Ok(Prompt { messages, system, records, input, tokens_max })
     }
+}
+
+/// The last records of a channel that a prompt may be made from, oldest first.
+pub(super) async fn told(node: &Arc<Node>, channel: &Arc<Channel>) -> Result<Vec<Record>, Refusal> {
+    let mut bytes = 0;
+    let last = last_records(node, channel).await?.into_iter().take_while(|record| {
+        bytes += record.body.len();
+        bytes <= limits::RUN_PROMPT_BYTES_MAX
+    });
+    let mut records: Vec<_> = last.collect();
+    records.reverse();
+    Ok(records)
+}
+
+/// What stands last in a channel, newest first.
+async fn last_records(node: &Arc<Node>, channel: &Arc<Channel>) -> Result<Vec<Record>, Refusal> {
+    let (newest, oldest) = {
+        let state = lock(&channel.state);
+        state.core().map(|core| (core.newest(), core.oldest())).unwrap_or((Position::default(), 1))
+    };
+    crate::commands::backwards(node, channel, newest, oldest, limits::RUN_PROMPT_RECORDS_MAX).await
 }
 
 /// What a record says, if it says something: its body's `text`, by the name that its author's `info` gives, else by the user's id.

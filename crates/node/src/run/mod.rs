@@ -15,15 +15,15 @@ use std::task::{Context, Poll, Waker};
 
 use fireside_core::channel::run::{self as records, Ending, Producer, Room, Status};
 use fireside_core::command::StartRun;
-use fireside_core::gate::{Admitted, Start, Write};
+use fireside_core::gate::{Admitted, Denial, Question, Start, Verdict, Write};
 use fireside_core::namespace::RunPolicy;
-use fireside_core::{ChannelName, Code, Durability, Epoch, Fact, Kind, Refusal, Reply};
+use fireside_core::{ChannelName, Code, Durability, Epoch, Fact, Hook, Kind, Refusal, Reply};
 
 use crate::channel::{Channel, Placed};
 use crate::commands::awake;
 use crate::session::Session;
 use crate::slot::Slot;
-use crate::{Node, lock};
+use crate::{Node, hooks, lock};
 
 use cancel::EarlyCancel;
 pub(crate) use cancel::cancel;
@@ -137,8 +137,20 @@ pub(crate) async fn start(
     asked: StartRun,
 ) -> Result<(), Refusal> {
     let name = asked.channel.clone();
-    let admitted = session.ask(node, Some(&name), |caller| node.gate.start_run(caller, asked))?;
-    session.published_all(admitted.channel()).await;
+    let admitted = match session.ask(node, Some(&name), |caller| node.gate.start_run(caller, asked))? {
+        Verdict::Passed(admitted) => {
+            session.published_all(admitted.channel()).await;
+            admitted
+        }
+        Verdict::Ask(question) => match prompted(node, session, *question).await? {
+            Prompting::Ready(admitted) => *admitted,
+            Prompting::Known((run, channel, epoch)) => {
+                session.reply(id, Reply::RunStarted { run, channel, epoch });
+                return Ok(());
+            }
+            Prompting::Denied(denial) => return hooks::refuse(node, session, denial),
+        },
+    };
     // A task of its own: what has begun goes on, or is taken back, whether whoever asked stays or not.
     let begun = Slot::new();
     let (node_of_task, slot) = (node.clone(), begun.clone());
@@ -148,14 +160,53 @@ pub(crate) async fn start(
     Ok(())
 }
 
-async fn begin(
+/// What becomes of a start whose prompt a backend is asked for.
+enum Prompting {
+    Ready(Box<Admitted<Start>>),
+    /// The key is known: this is the run that it started.
+    Known(Started),
+    Denied(Denial),
+}
+
+/// A run that has started: its id, its log and the epoch of that.
+type Started = (Arc<str>, ChannelName, Epoch);
+
+/// Asks for messages, model and limits, unless the start would come to nothing anyway.
+async fn prompted(
     node: &Arc<Node>,
-    admitted: &Admitted<Start>,
-) -> Result<(Arc<str>, ChannelName, Epoch), Refusal> {
+    session: &Arc<Session>,
+    question: Question<Admitted<Start>>,
+) -> Result<Prompting, Refusal> {
+    session.published_all(question.channel()).await;
+    let channel = awake(node, question.channel(), question.policy()).await?;
+    let now_ms = node.host.now_ms();
+    let known = lock(&channel.state).core().and_then(|core| core.start_known(question.key(), now_ms));
+    if let Some(known) = known {
+        return existing(node, &channel, known?).await.map(Prompting::Known);
+    }
+    let mut asked = question.asked().clone();
+    asked.records = generate::told(node, &channel).await?;
+    let answer = hooks::ask(node, session, &asked).await;
+    let admitted = match node.gate.answer_prompt(question, answer, node.host.now_ms()) {
+        Ok(admitted) => admitted,
+        Err(denial) => return Ok(Prompting::Denied(denial)),
+    };
+    // A model is one that the configuration names, whoever chooses it.
+    Ok(match &admitted.command().prompt.provider {
+        Some(name) if !node.providers.contains_key(name) => {
+            Prompting::Denied(Denial::Unusable(Hook::Prompt, "model names no configured provider"))
+        }
+        _ => Prompting::Ready(Box::new(admitted)),
+    })
+}
+
+async fn begin(node: &Arc<Node>, admitted: &Admitted<Start>) -> Result<Started, Refusal> {
     let channel = awake(node, admitted.channel(), admitted.policy()).await?;
     let no_runs = || Refusal::because(Code::NotAvailable, "no provider is configured for runs here");
     let policy = channel.policy.run.clone().ok_or_else(no_runs)?;
-    let provider = node.providers.get(&policy.provider).cloned().ok_or_else(no_runs)?;
+    let prompted = admitted.command().prompt.clone();
+    let provider = prompted.provider.as_ref().unwrap_or(&policy.provider);
+    let provider = node.providers.get(provider).cloned().ok_or_else(no_runs)?;
     let _turn = Turn::take(&channel).await;
     let opened = match open(node, &channel, admitted, provider.model(), Producer::Node).await? {
         Opening::Known(run) => return existing(node, &channel, run).await,
@@ -164,7 +215,7 @@ async fn begin(
     let Opened { run, handle, epoch } = opened;
     let started = (run.id.clone(), run.log.name.clone(), epoch);
     let generation =
-        generate::Task { run, handle, provider, policy, input: admitted.command().input.clone() };
+        generate::Task { run, handle, provider, policy, input: admitted.command().input.clone(), prompted };
     let node_of_task = node.clone();
     node.host.spawn(Box::pin(async move { generation.drive(&node_of_task).await }));
     Ok(started)
@@ -242,11 +293,7 @@ async fn open(
 }
 
 /// The answer to a start whose key is known.
-async fn existing(
-    node: &Arc<Node>,
-    channel: &Arc<Channel>,
-    run: Arc<str>,
-) -> Result<(Arc<str>, ChannelName, Epoch), Refusal> {
+async fn existing(node: &Arc<Node>, channel: &Arc<Channel>, run: Arc<str>) -> Result<Started, Refusal> {
     let name =
         channel.name.run_log(&run).map_err(|fault| Refusal::because(Code::BadRequest, fault.to_string()))?;
     let policy = node.gate.policy(&name).ok_or(Code::UnknownChannel)?;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use fireside_core::gate::{Principal, Rules};
-use fireside_core::hook::{Answer, Grant, Hook, Unanswered};
+use fireside_core::hook::{Answer, Grant, Hook, Message, Role, Unanswered};
 use fireside_core::{Code, Command, Disconnect, Refusal, Reply};
 use fireside_node::Settings;
 use fireside_node::ports::Host;
@@ -12,7 +12,7 @@ use crate::host::{MemoryLog, Shown, World, namespaces};
 /// A world in which `story:…` asks before it is followed or written to, and every connect is asked about if `hooks` says so.
 fn asking(hooks: &[Hook], lenient: &[Hook]) -> World {
     let mut spaces = namespaces();
-    spaces[0].hooks = [Hook::Subscribe, Hook::SubRefresh, Hook::Publish].into_iter().collect();
+    spaces[0].hooks = [Hook::Subscribe, Hook::SubRefresh, Hook::Publish, Hook::Prompt].into_iter().collect();
     let rules = Rules {
         hooks: hooks.iter().copied().collect(),
         lenient: lenient.iter().copied().collect(),
@@ -317,4 +317,60 @@ fn a_subscription_lasts_as_long_as_its_backend_says() {
     let over = Shown::Unsubscribed("story:1".into(), 2501);
     assert!(anna.shown().contains(&over), "nobody answered: {:?}", anna.shown());
     assert!(world.node.presence(&Principal::backend("test"), "story:1").unwrap().is_empty());
+}
+
+#[test]
+fn a_run_is_made_from_what_its_backend_says() {
+    let world = asking(&[], &[]);
+    let mut anna = world.client("anna");
+    anna.publish("story:1", r#"{"text":"It was late."}"#, None);
+    world.run();
+    world.backend.grant(Grant::default());
+    let started = anna.start_run("story:1", "k");
+    world.run();
+    assert!(anna.reply(started).is_none(), "nobody has answered yet");
+    let messages = vec![Message { role: Role::User, text: "Go on, darkly.".into() }];
+    let grant = Grant { messages: messages.clone(), tokens_max: 50, ..Grant::default() };
+    let question = world.backend.grant(grant);
+    assert_eq!((question.hook, question.records.len()), (Hook::Prompt, 1));
+    assert_eq!(question.records[0].body, r#"{"text":"It was late."}"#);
+    world.run();
+    let Some(Reply::RunStarted { run, .. }) = anna.reply(started) else { panic!("not started") };
+    let again = anna.start_run("story:1", "k");
+    world.run();
+    assert_eq!(world.backend.waiting(), 0, "a start that is known is not asked about");
+    assert!(matches!(anna.reply(again), Some(Reply::RunStarted { run: same, .. }) if same == run));
+    let prompts = world.model.prompts();
+    assert_eq!(prompts.len(), 1);
+    assert_eq!((&prompts[0].messages, prompts[0].tokens_max), (&messages, 50));
+}
+
+#[test]
+fn a_backends_no_starts_no_run_and_it_chooses_among_configured_models_only() {
+    let world = asking(&[], &[]);
+    let mut anna = world.client("anna");
+    let refused = anna.start_run("story:1", "a");
+    world.run();
+    world.backend.say(Ok(Answer::Refused(Code::Backend { number: 402, temporary: false }.into())));
+    world.run();
+    let foreign = anna.start_run("story:1", "b");
+    world.run();
+    world.backend.grant(Grant { model: Some("dearest".into()), ..Grant::default() });
+    world.run();
+    let silent = anna.start_run("story:1", "c");
+    world.run();
+    world.backend.say(Err(Unanswered("timeout")));
+    world.run();
+    for (asked, code) in [(refused, 402), (foreign, 100), (silent, 100)] {
+        assert!(anna.shown().contains(&Shown::Refused(asked, code)), "{:?}", anna.shown());
+    }
+    assert_eq!((world.facts.count("RunStarted"), world.facts.count("AnswerUnusable")), (0, 1));
+    assert!(world.log.records("story:1").is_empty());
+    // A yes without messages lets the server assemble the prompt as it would without a hook.
+    let started = anna.start_run("story:1", "d");
+    world.run();
+    world.backend.grant(Grant { model: Some("default".into()), ..Grant::default() });
+    world.run();
+    assert!(matches!(anna.reply(started), Some(Reply::RunStarted { .. })));
+    assert!(world.model.prompts()[0].messages.is_empty());
 }

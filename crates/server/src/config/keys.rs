@@ -305,7 +305,7 @@ fn provider(s: &Section<'_>) -> Provider {
 }
 
 /// What each hook is asked about; the first ones for every session, the others where a namespace names them.
-const HOOKS: [(Hook, &str, &str); 6] = [
+const HOOKS: [(Hook, &str, &str); 7] = [
     (
         Hook::Connect,
         "connect",
@@ -327,6 +327,11 @@ const HOOKS: [(Hook, &str, &str); 6] = [
         Hook::Publish,
         "publish",
         "May this be written, and in what form? Asked where a namespace's hooks name it.",
+    ),
+    (
+        Hook::Prompt,
+        "prompt",
+        "What is this run made from, and by which model? Asked where a namespace's hooks name it.",
     ),
 ];
 
@@ -416,7 +421,7 @@ fn namespace(
     let asks = s.texts(
         "hooks",
         "[\"publish\"]",
-        "Where the backend has the last word: subscribe, sub_refresh, publish; each needs its [hook.NAME].",
+        "Where the backend has the last word: subscribe, sub_refresh, publish, prompt; each needs its [hook.NAME].",
     );
     let asks = rules::hooks_are_there(s, &asks, hooks);
     let schema = s.schema(
@@ -429,6 +434,7 @@ fn namespace(
         s.optional("run", "Answers of a language model as runs; without it, there are none here.", |s| {
             run(s, session, providers)
         });
+    rules::prompt_needs_runs(s, asks, run.is_some());
     rules::namespace_is_consistent(s, history.is_some(), recover, run.is_some(), &delta, durability);
     Namespace {
         history,

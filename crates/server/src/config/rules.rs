@@ -338,7 +338,7 @@ pub(super) fn hook_is_whole(s: &Section<'_>, url: Option<&str>, is_signed: bool)
 }
 
 /// The hooks that are asked where a namespace names them.
-const OF_NAMESPACES: [Hook; 3] = [Hook::Subscribe, Hook::SubRefresh, Hook::Publish];
+const OF_NAMESPACES: [Hook; 4] = [Hook::Subscribe, Hook::SubRefresh, Hook::Publish, Hook::Prompt];
 
 /// The hooks that a namespace names, each of which must be there.
 pub(super) fn hooks_are_there(
@@ -363,6 +363,17 @@ pub(super) fn hooks_are_there(
         }
     }
     asks
+}
+
+pub(super) fn prompt_needs_runs(s: &Section<'_>, asks: Hooks, run: bool) {
+    if asks.has(Hook::Prompt) && !run {
+        s.refuse(
+            "hooks",
+            "names \"prompt\", but there are no runs here",
+            "run beside it",
+            "run = { provider = \"default\" }",
+        );
+    }
 }
 
 /// A hook that no namespace names is never asked, and whoever configured it thinks that it is.

@@ -692,6 +692,10 @@ fn a_hook_that_cannot_be_asked_is_a_fault() {
         ("[hook.publish]\nurl = \"http://127.0.0.1/\"\ntimeout = \"2m\"\n", "hook.publish.timeout = \"2m\""),
         ("[namespace.a]\nhooks = [\"publish\"]\n", "names \"publish\", but there is no [hook.publish]"),
         ("[namespace.a]\nhooks = [\"connect\"]\n", "has an unknown entry \"connect\""),
+        (
+            "[hook.prompt]\nurl = \"http://127.0.0.1/\"\n[namespace.a]\nhooks = [\"prompt\"]\n",
+            "names \"prompt\", but there are no runs here",
+        ),
     ] {
         let told = faults(text);
         assert!(told.contains(wanted), "{told}");

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use fireside_core::hook::Role;
 use fireside_node::ports::{Generation, PartKind, Piece, Prompt, Provider, ProviderFault};
 use tokio::time::{Instant, Sleep};
 
@@ -48,7 +49,13 @@ impl Default for Narrator {
 }
 
 impl Provider for Narrator {
-    fn generate(&self, prompt: Prompt) -> Box<dyn Generation> {
+    fn generate(&self, mut prompt: Prompt) -> Box<dyn Generation> {
+        // It tells from who said what, so a prompt that a backend assembled becomes that.
+        prompt.records.extend(prompt.messages.drain(..).filter_map(|said| match said.role {
+            Role::System => None,
+            Role::User => Some((Arc::from("user"), said.text)),
+            Role::Assistant => Some((Arc::from(""), said.text)),
+        }));
         let mut text = tell(&prompt);
         let cut = prompt.tokens_max > 0 && keep_words(&mut text, prompt.tokens_max as usize);
         let said: usize = prompt.records.iter().map(|(_, text)| words(text)).sum();

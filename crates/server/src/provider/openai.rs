@@ -202,9 +202,13 @@ fn request_body(settings: &OpenAiSettings, prompt: &Prompt) -> Value {
     body
 }
 
-/// System, then what stands in the channel: people are the user, runs are the assistant. Neighbours of one role become one message
+/// What a backend assembled, as it stands; else system, then what stands in the channel: people are the user, runs are the assistant. Neighbours of one role become one message
 /// and the last one is always the user's, because the templates of many models insist on both.
 fn chat_messages(prompt: &Prompt) -> Value {
+    if !prompt.messages.is_empty() {
+        let said = prompt.messages.iter();
+        return said.map(|one| json!({ "role": one.role.name(), "content": one.text })).collect();
+    }
     let mut messages: Vec<(&str, String)> = Vec::new();
     let mut say = |role: &'static str, text: String| match messages.last_mut() {
         Some((last, so_far)) if *last == role => {
@@ -232,7 +236,8 @@ fn plain_prompt(prompt: &Prompt) -> String {
     let mut text = String::new();
     let records = prompt.records.iter().map(|(_, text)| text.as_str());
     let asked = input_text(&prompt.input);
-    for part in std::iter::once(&*prompt.system).chain(records).chain(asked.as_deref()) {
+    let assembled = prompt.messages.iter().map(|one| one.text.as_str());
+    for part in std::iter::once(&*prompt.system).chain(records).chain(asked.as_deref()).chain(assembled) {
         if !part.is_empty() {
             text.push_str(part);
             text.push_str("\n\n");

@@ -11,7 +11,7 @@ use super::lock;
 type Said = Option<Result<Piece, ProviderFault>>;
 
 #[derive(Default, Clone)]
-pub struct Script(Arc<Mutex<(VecDeque<Said>, Option<Waker>)>>);
+pub struct Script(Arc<Mutex<(VecDeque<Said>, Option<Waker>)>>, Arc<Mutex<Vec<Prompt>>>);
 
 impl Script {
     fn push(&self, said: Said) {
@@ -22,6 +22,11 @@ impl Script {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// What it was asked to write from.
+    pub fn prompts(&self) -> Vec<Prompt> {
+        lock(&self.1).clone()
     }
 
     pub fn say(&self, text: &str) {
@@ -43,7 +48,8 @@ impl Script {
 }
 
 impl Provider for Script {
-    fn generate(&self, _: Prompt) -> Box<dyn Generation> {
+    fn generate(&self, prompt: Prompt) -> Box<dyn Generation> {
+        lock(&self.1).push(prompt);
         Box::new(self.clone())
     }
 

@@ -106,6 +106,7 @@ async fn all(mut generation: Box<dyn Generation>) -> (Vec<Piece>, Option<Provide
 
 fn prompt() -> Prompt {
     Prompt {
+        messages: Vec::new(),
         system: "Tell a story.".into(),
         records: vec![
             ("Anna".into(), "It rained.".into()),
