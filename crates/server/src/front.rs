@@ -246,7 +246,7 @@ impl<R: Reception> Front<R> {
             return;
         };
         let verdict = match read {
-            Ok(Some(head)) => self.judge(head, addr),
+            Ok(Some(head)) => judge(head, &self.rules, addr),
             Ok(None) => return,
             Err(refusal) => Verdict::Refuse(refusal),
         };
@@ -271,40 +271,67 @@ impl<R: Reception> Front<R> {
             }
         }
     }
+}
 
-    /// Whose connection it is. Not async: its arrays must not live in a task.
-    fn judge(&self, head: Head, addr: SocketAddr) -> Verdict {
-        let Head { mut read, len } = head;
-        if read.starts_with(HTTP2_PREFACE) {
-            return Verdict::Other(read);
-        }
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut request = httparse::Request::new(&mut headers);
-        match request.parse(&read[..len]) {
-            Ok(Status::Complete(parsed)) if parsed == len => {}
-            Err(HeadError::TooManyHeaders) => return Verdict::Refuse(TOO_LARGE),
-            _ => return Verdict::Refuse(MALFORMED),
-        }
-        let (method, target) = (request.method.unwrap_or(""), request.path.unwrap_or(""));
-        if let Some(refusal) = smuggling(request.headers) {
-            return Verdict::Refuse(refusal);
-        }
-        let path = target.split_once('?').map_or(target, |(path, _)| path);
-        let ours = method == "GET"
-            && path == self.rules.websocket_path
-            && request.version == Some(1)
-            && !has_body(request.headers);
-        if !ours {
-            return Verdict::Other(read);
-        }
-        match answer(target, request.headers, &self.rules.handshake) {
-            Answer::NotAsked => Verdict::Other(read),
-            Answer::Refused(refusal) => Verdict::Refuse(refusal),
-            Answer::Accepted { response, deflate, spoken } => {
-                let peer = peer_info(addr, target, request.headers);
-                let early = read.split_off(len);
-                Verdict::Socket(Box::new(Opening { response, deflate, spoken, early, peer }))
-            }
+/// What the door does with the bytes that a connection begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// The head is not whole yet: it reads on.
+    More,
+    /// It answers this and closes.
+    Refused(HttpRefusal),
+    /// It gives the connection to whoever serves HTTP, with all bytes that were read.
+    Other(Vec<u8>),
+    /// It opens a WebSocket: the answer, and the bytes behind the head.
+    Socket(Vec<u8>, Vec<u8>),
+}
+
+/// Reads a head as the door does, of whose bytes `seen` were looked at before: what is fuzzed.
+pub fn opened(read: &[u8], seen: usize, rules: &FrontRules) -> Opened {
+    let len = match head_end(read, seen) {
+        Ok(Some(len)) => len,
+        Ok(None) => return Opened::More,
+        Err(refusal) => return Opened::Refused(refusal),
+    };
+    match judge(Head { read: read.to_vec(), len }, rules, SocketAddr::from(([0; 4], 0))) {
+        Verdict::Refuse(refusal) => Opened::Refused(refusal),
+        Verdict::Other(read) => Opened::Other(read),
+        Verdict::Socket(opening) => Opened::Socket(opening.response, opening.early),
+    }
+}
+
+/// Whose connection it is. Not async: its arrays must not live in a task.
+fn judge(head: Head, rules: &FrontRules, addr: SocketAddr) -> Verdict {
+    let Head { mut read, len } = head;
+    if read.starts_with(HTTP2_PREFACE) {
+        return Verdict::Other(read);
+    }
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(&read[..len]) {
+        Ok(Status::Complete(parsed)) if parsed == len => {}
+        Err(HeadError::TooManyHeaders) => return Verdict::Refuse(TOO_LARGE),
+        _ => return Verdict::Refuse(MALFORMED),
+    }
+    let (method, target) = (request.method.unwrap_or(""), request.path.unwrap_or(""));
+    if let Some(refusal) = smuggling(request.headers) {
+        return Verdict::Refuse(refusal);
+    }
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    let ours = method == "GET"
+        && path == rules.websocket_path
+        && request.version == Some(1)
+        && !has_body(request.headers);
+    if !ours {
+        return Verdict::Other(read);
+    }
+    match answer(target, request.headers, &rules.handshake) {
+        Answer::NotAsked => Verdict::Other(read),
+        Answer::Refused(refusal) => Verdict::Refuse(refusal),
+        Answer::Accepted { response, deflate, spoken } => {
+            let peer = peer_info(addr, target, request.headers);
+            let early = read.split_off(len);
+            Verdict::Socket(Box::new(Opening { response, deflate, spoken, early, peer }))
         }
     }
 }
