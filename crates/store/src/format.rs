@@ -10,6 +10,7 @@ use fireside_core::{
 };
 
 use crate::codec::{Malformed, Put, Reader};
+use crate::group::NUMBER_MAX;
 
 const VERSION: u8 = 1;
 
@@ -192,6 +193,9 @@ pub fn decode_checkpoint(data: Bytes) -> Result<Checkpoint, Malformed> {
         closed: reader.u8("closed")? != 0,
         ..Checkpoint::default()
     };
+    if checkpoint.epoch.0.max(checkpoint.oldest).max(checkpoint.newest) > NUMBER_MAX {
+        return Err(Malformed("checkpoint position"));
+    }
     for _ in 0..reader.count(3, "marks")? {
         let (offset, bytes) = (reader.varint("mark")?, reader.varint("mark")?);
         checkpoint.marks.push(Mark { offset, bytes, time_ms: reader.varint("mark")? });

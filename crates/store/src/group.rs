@@ -9,6 +9,9 @@ pub const HEADER: usize = 64;
 /// Groups begin at multiples of this within a segment.
 pub const ALIGN: u64 = 8;
 
+/// No offset, epoch or sequence of ours is above this: a stored one that is was made by somebody else, and could not be counted on from.
+pub(crate) const NUMBER_MAX: u64 = 1 << 62;
+
 const MAGIC: [u8; 4] = *b"FGr1";
 
 /// What stands before a group's entries. The whole has its own checksum, which is also what the next group names as its previous.
@@ -182,6 +185,9 @@ impl EntryHead {
             return Err(BAD);
         }
         let name = std::str::from_utf8(&whole[FIXED..FIXED + name_len]).map_err(|_| BAD)?;
+        if [12, 24, 32, 40].iter().any(|at| le64(fixed, *at) > NUMBER_MAX) {
+            return Err(BAD);
+        }
         Ok(EntryHead {
             kind: EntryKind::from_stored(fixed[0]).ok_or(BAD)?,
             degree: if fixed[1] & 1 != 0 { Durability::Os } else { Durability::Fsync },

@@ -75,7 +75,7 @@ fn checkpoint() -> impl Strategy<Value = Checkpoint> {
         epoch: Epoch(epoch),
     });
     (
-        (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u128>(), any::<u64>()),
+        (0..1u64 << 62, 0..1u64 << 62, 0..1u64 << 62, any::<u64>(), any::<u128>(), any::<u64>()),
         prop::collection::vec(key, 0..5),
         prop::collection::vec(run, 0..3),
         prop::collection::vec(mark, 0..4),
