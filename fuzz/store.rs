@@ -109,7 +109,7 @@ fn append(disk: &RamDisk, mut data: &[u8]) {
     let files = lock(&disk.0);
     let mut content = lock(&files["segment-00000001.log"].0);
     let groups = (0..content.len() / 8).map(|at| at * 8);
-    let last = groups.filter_map(|at| Some((at, Header::decode(&content[at..])?))).last();
+    let last = groups.filter_map(|at| Some((at, Header::decode(&content[at..])?))).next_back();
     let Some((at, (last, crc))) = last else { return };
     let header = Header {
         length: body.len() as u32,

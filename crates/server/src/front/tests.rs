@@ -270,7 +270,7 @@ mod a12 {
                 Err(refusal) => return refusal.status.into(),
                 Ok(Some(len)) => {
                     let head = Head { read: bytes.to_vec(), len };
-                    return match front.judge(head, "127.0.0.1:1".parse().unwrap()) {
+                    return match judge(head, &front.rules, "127.0.0.1:1".parse().unwrap()) {
                         Verdict::Refuse(refusal) => refusal.status.into(),
                         Verdict::Other(read) => {
                             assert_eq!(read, bytes);
