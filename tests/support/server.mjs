@@ -53,7 +53,7 @@ presence = true
 `;
 
 /** Starts a server and waits until it says that it is ready. `session` and `namespaces` are TOML. */
-export async function start({ session = '', namespaces = NAMESPACES, under = [] } = {}) {
+export async function start({ session = '', namespaces = NAMESPACES, under = [], data } = {}) {
   const dir = mkdtempSync(join(tmpdir(), 'fireside-test-'));
   const [port, internal] = [await freePort(), await freePort()];
   writeFileSync(join(dir, 'token'), TOKEN_SECRET, { mode: 0o600 });
@@ -64,7 +64,7 @@ listen = "127.0.0.1:${port}"
 internal_listen = "127.0.0.1:${internal}"
 origins = ["http://127.0.0.1:${port}"]
 [data]
-dir = ${JSON.stringify(join(dir, 'data'))}
+dir = ${JSON.stringify(data ?? join(dir, 'data'))}
 [token]
 hmac_secret_file = ${JSON.stringify(join(dir, 'token'))}
 [[api.key]]

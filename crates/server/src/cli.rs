@@ -58,7 +58,7 @@ pub enum Command {
     /// Show what the configuration means
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Look at the embedded log, also while a server runs on it
+    /// Look at the embedded log or back it up, also while a server runs on it, and restore it
     #[command(subcommand)]
     Log(LogCommand),
 }
@@ -70,6 +70,25 @@ pub enum LogCommand {
     Check(ConfigArgs),
     /// Count channels, records and bytes
     Stat(ConfigArgs),
+    /// Write everything that is in the log now to one file
+    #[command(after_help = "Example:\n  fireside log backup /backups/monday.fireside")]
+    Backup(BackupArgs),
+    /// Make the log from a backup; there must be none yet. Every channel begins a new epoch, and readers are told
+    #[command(
+        after_help = "Example:\n  fireside log restore /backups/monday.fireside --data ./fireside-data"
+    )]
+    Restore(BackupArgs),
+}
+
+/// `log backup`, `log restore`.
+#[derive(Clone, Debug, Args)]
+pub struct BackupArgs {
+    /// The backup
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Which configuration.
+    #[command(flatten)]
+    pub from: ConfigArgs,
 }
 
 /// `config …`.

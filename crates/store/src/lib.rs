@@ -9,9 +9,11 @@
 //! | opening: torn tails, damage, epochs | `repair` |
 //! | following everything that is committed | [`Follower`] |
 //! | giving back what is dead: when it is worth it; when it is asked for | `compact`; `purge` |
+//! | one file that holds everything | [`backup()`], [`restore`] |
 //! | verifying everything | [`check`] |
 //! | a log without a disk | [`Memory`] |
 
+mod backup;
 mod cache;
 mod chain;
 pub mod check;
@@ -34,6 +36,7 @@ mod store;
 mod walk;
 mod write;
 
+pub use backup::{BackedUp, backup, restore};
 pub use check::{CheckReport, check};
 pub use codec::Malformed;
 pub use compact::Maintained;

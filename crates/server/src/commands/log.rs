@@ -15,7 +15,7 @@ use super::{Failure, say};
 use crate::config::{Config, format_size};
 
 /// Where in the data directory the log is.
-const LOG: &str = "log";
+pub(super) const LOG: &str = "log";
 /// What a server holds a lock on while it runs.
 const LOCK: &str = "lock";
 
@@ -108,13 +108,13 @@ fn look(config: &Config) -> Result<(Files, CheckReport), Failure> {
 }
 
 /// Bytes for people: whole up to 10 KiB, then in the unit that leaves at most four digits.
-fn rounded(bytes: u64) -> String {
+pub(super) fn rounded(bytes: u64) -> String {
     let shift = [30, 20, 10, 0].into_iter().find(|shift| bytes >> shift >= 10).unwrap_or(0);
     format_size(bytes >> shift << shift)
 }
 
 /// The log's directory, for reading only.
-struct Files(PathBuf);
+pub(super) struct Files(pub(super) PathBuf);
 
 impl Files {
     /// True if a server holds the lock.

@@ -8,6 +8,7 @@ use crate::observe::logs::{self, LogFormat};
 use crate::run;
 use crate::{demo, dev};
 
+mod backup;
 mod call;
 mod check;
 mod log;
@@ -89,6 +90,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         }
         Command::Log(LogCommand::Check(args)) => log::check(&load(&args)?),
         Command::Log(LogCommand::Stat(args)) => log::stat(&load(&args)?),
+        Command::Log(LogCommand::Backup(args)) => backup::backup(&load(&args.from)?, &args.file),
+        Command::Log(LogCommand::Restore(args)) => backup::restore(&load(&args.from)?, &args.file),
         Command::Config(ConfigCommand::Schema) => say(&format!("{:#}\n", json_schema())),
     }
 }

@@ -28,8 +28,8 @@ impl Logs {
     /// The directory is another server's, or the disk fails.
     pub fn open(data: &Path) -> Result<Logs> {
         let disk = Arc::new(Directory::open(&data.join("log"))?);
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
-        let start = Start { life: crate::host::random(), boot_id: boot_id(), now_ms };
+        let start = start()?;
+        let now_ms = start.now_ms;
         let (store, report) =
             Store::open(disk, Options::default(), start).map_err(|fault| anyhow::anyhow!("{fault}"))?;
         if let Some(torn) = report.torn {
@@ -59,6 +59,15 @@ impl Logs {
             warn!(target: "fireside", %fault, "the log was not closed in order");
         }
     }
+}
+
+/// What a store cannot know by itself.
+///
+/// # Errors
+/// The clock stands before 1970.
+pub(crate) fn start() -> Result<Start> {
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
+    Ok(Start { life: crate::host::random(), boot_id: boot_id(), now_ms })
 }
 
 /// The id of the machine's boot; empty if the system does not tell.
